@@ -1,0 +1,80 @@
+//! The filter of a sealed segment's keys: no false negatives, about 1 in 65,536 false positives, 18 bits a key.
+//!
+//! Stored as xorf's 20-byte descriptor and its fingerprints, little-endian u16. A golden segment in the tests guards
+//! against a release of xorf that would read them otherwise: a false negative would charge a retry twice.
+
+use std::collections::BTreeSet;
+
+use xorf::{BinaryFuse16, BinaryFuse16Ref, DmaSerializable, Filter as _, FilterRef};
+
+const DESCRIPTOR_BYTES: usize = BinaryFuse16::DESCRIPTOR_LEN;
+
+/// The stored form of a filter of `keys` (ascending, perhaps repeated). Empty if there are no keys, or if (which is
+/// all but impossible) no filter can be built: then every lookup reads the key table.
+pub(crate) fn build(keys: impl Iterator<Item = u64>) -> Vec<u8> {
+    let mut keys: Vec<u64> = keys.collect();
+    keys.dedup();
+    debug_assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let Ok(filter) = BinaryFuse16::try_from(&keys) else { return Vec::new() };
+    let mut stored = vec![0; DESCRIPTOR_BYTES];
+    filter.dma_copy_descriptor_to(&mut stored);
+    stored.extend(filter.fingerprints.iter().flat_map(|fingerprint| fingerprint.to_le_bytes()));
+    stored
+}
+
+/// A filter in memory.
+pub(crate) struct KeyFilter {
+    descriptor: [u8; DESCRIPTOR_BYTES],
+    /// The fingerprints stand at `begin`, which makes their address even as [`BinaryFuse16Ref`] demands.
+    bytes: Vec<u8>,
+    begin: usize,
+}
+
+impl KeyFilter {
+    /// Takes a stored filter; `None` if it is empty or cannot be one.
+    pub(crate) fn parse(stored: &[u8]) -> Option<Self> {
+        let (descriptor, fingerprints) = stored.split_first_chunk::<DESCRIPTOR_BYTES>()?;
+        let segment_length = u64::from(crate::frame::u32_at(descriptor, 8));
+        let count_length = u64::from(crate::frame::u32_at(descriptor, 16));
+        // What xorf indexes without asking: three places, each less than a segment behind the one before.
+        if fingerprints.len() % 2 != 0 || fingerprints.len() as u64 / 2 < count_length + 2 * segment_length {
+            return None;
+        }
+        let mut bytes: Vec<u8> = Vec::with_capacity(fingerprints.len() + 1);
+        let begin = bytes.as_ptr().align_offset(2).min(1);
+        bytes.resize(begin, 0);
+        bytes.extend_from_slice(fingerprints);
+        if cfg!(target_endian = "big") {
+            bytes[begin..].as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.swap(0, 1));
+        }
+        Some(Self { descriptor: *descriptor, bytes, begin })
+    }
+
+    /// Whether `key` may be among the keys.
+    pub(crate) fn may_contain(&self, key: u64) -> bool {
+        BinaryFuse16Ref::from_dma(&self.descriptor, &self.bytes[self.begin..]).contains(&key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_found_and_hardly_any_other() {
+        for n in [1u64, 2, 3, 10, 1_000, 50_000] {
+            let mut keys: Vec<u64> = (0..n).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+            keys.sort_unstable();
+            let stored = build(keys.iter().copied());
+            let filter = KeyFilter::parse(&stored).unwrap();
+            assert!(keys.iter().all(|&key| filter.may_contain(key)), "{n} keys");
+            let others = (0..100_000u64).filter(|i| filter.may_contain(i.wrapping_mul(0xD134_2543_DE82_EF95) ^ 1));
+            assert!(others.count() < 30, "{n} keys");
+            assert_eq!(stored, build(keys.into_iter()), "the same keys give the same bytes");
+        }
+        assert!(KeyFilter::parse(&build(std::iter::empty())).is_none());
+    }
+}

@@ -1,0 +1,169 @@
+//! The nodes a client knows, and where the next call goes.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use sillok_wire::errors;
+use tonic::{
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+
+use crate::builder::transport;
+
+/// How long a node that just failed is not taken for the leader, whatever others still say: they notice later.
+const DISTRUST: Duration = Duration::from_millis(500);
+/// How long an address of a leader that could not be reached from here is left alone.
+const UNREACHABLE: Duration = Duration::from_secs(10);
+
+/// One node and the way there.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) address: Arc<str>,
+    endpoint: Endpoint,
+    /// Made when first used: only then is there surely a runtime.
+    channel: OnceLock<Channel>,
+}
+
+impl Node {
+    fn new(address: Arc<str>, endpoint: Endpoint) -> Arc<Node> {
+        Arc::new(Node { address, endpoint, channel: OnceLock::new() })
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone()
+    }
+}
+
+/// The given endpoints in their order, one of them in use, and the leader beside them.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    given: Vec<Arc<Node>>,
+    /// Index into `given`, modulo its length.
+    current: AtomicUsize,
+    follow_leader: bool,
+    connect_timeout: Duration,
+    leader: Mutex<Leader>,
+}
+
+#[derive(Debug, Default)]
+struct Leader {
+    node: Option<Arc<Node>>,
+    /// An address that is being connected to before it is relied upon.
+    trying: Option<Arc<str>>,
+    /// Not to be taken for the leader until then.
+    distrusted: HashMap<Arc<str>, Instant>,
+}
+
+impl Pool {
+    pub(crate) fn new(nodes: Vec<(Arc<str>, Endpoint)>, follow_leader: bool, connect_timeout: Duration) -> Pool {
+        let given: Vec<Arc<Node>> = nodes.into_iter().map(|(address, endpoint)| Node::new(address, endpoint)).collect();
+        Pool {
+            current: AtomicUsize::new(0),
+            given,
+            follow_leader,
+            connect_timeout,
+            leader: Mutex::new(Leader::default()),
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.given.iter().map(|node| &*node.address)
+    }
+
+    pub(crate) fn named(&self, address: &str) -> Option<Arc<Node>> {
+        let bare = address.trim_start_matches("http://");
+        self.given.iter().find(|node| *node.address == *bare).cloned()
+    }
+
+    pub(crate) fn leader(&self) -> Option<Arc<str>> {
+        self.leader.lock().node.as_ref().map(|node| Arc::clone(&node.address))
+    }
+
+    /// Where a write goes: to the leader where it is known.
+    pub(crate) fn for_write(&self) -> Arc<Node> {
+        if let Some(leader) = &self.leader.lock().node {
+            return Arc::clone(leader);
+        }
+        self.for_read()
+    }
+
+    /// Where a read goes: to the given endpoint in use, as long as it answers.
+    pub(crate) fn for_read(&self) -> Arc<Node> {
+        Arc::clone(&self.given[self.current.load(Ordering::Relaxed) % self.given.len()])
+    }
+
+    /// The node gave no answer, or said that it cannot: the next call goes elsewhere.
+    pub(crate) fn failed(&self, node: &Node) {
+        let mut leader = self.leader.lock();
+        leader.distrusted.insert(Arc::clone(&node.address), Instant::now() + DISTRUST);
+        if leader.node.as_ref().is_some_and(|leader| leader.address == node.address) {
+            leader.node = None;
+        }
+        // Under the lock: two calls that failed at the same node move on by one together.
+        let current = self.current.load(Ordering::Relaxed);
+        if self.given[current % self.given.len()].address == node.address {
+            self.current.store(current.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note of who leads, as an answer's metadata says. A leader at an address that is not among the given ones
+    /// (it may be one that only the nodes themselves can reach) is relied upon once a connection stands.
+    pub(crate) fn hint(self: &Arc<Self>, metadata: &MetadataMap) {
+        if !self.follow_leader {
+            return;
+        }
+        let Some(address) = metadata.get(errors::LEADER).and_then(|value| value.to_str().ok()) else { return };
+        let mut leader = self.leader.lock();
+        if leader.node.as_ref().is_some_and(|leader| *leader.address == *address)
+            || leader.trying.as_ref().is_some_and(|trying| **trying == *address)
+        {
+            return;
+        }
+        if let Some(&until) = leader.distrusted.get(address) {
+            if Instant::now() < until {
+                return;
+            }
+            leader.distrusted.remove(address);
+        }
+        if let Some(node) = self.named(address) {
+            leader.node = Some(node);
+            return;
+        }
+        let address: Arc<str> = Arc::from(address);
+        let Some(endpoint) = transport(&address, self.connect_timeout) else { return };
+        leader.trying = Some(Arc::clone(&address));
+        tokio::spawn(connect(Arc::downgrade(self), address, endpoint));
+    }
+
+    fn connected(&self, address: Arc<str>, endpoint: Endpoint, channel: Option<Channel>) {
+        let mut leader = self.leader.lock();
+        if leader.trying.as_ref() != Some(&address) {
+            return;
+        }
+        leader.trying = None;
+        match channel {
+            Some(channel) => {
+                leader.node = Some(Arc::new(Node { address, endpoint, channel: OnceLock::from(channel) }));
+            }
+            None => {
+                tracing::debug!(%address, "the leader cannot be reached directly; writes are forwarded");
+                leader.distrusted.insert(address, Instant::now() + UNREACHABLE);
+            }
+        }
+    }
+}
+
+async fn connect(pool: Weak<Pool>, address: Arc<str>, endpoint: Endpoint) {
+    let channel = endpoint.connect().await.ok();
+    if let Some(pool) = pool.upgrade() {
+        pool.connected(address, endpoint, channel);
+    }
+}

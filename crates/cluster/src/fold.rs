@@ -1,0 +1,121 @@
+//! The thread that folds committed entries into the views.
+//!
+//! It reads the chronicle like any subscriber, entry by entry up to the commit, usually from memory. Starting, voting and
+//! replicating never wait for it. An entry that cannot be folded stops it for good ([`Folding::stopped`]): reads go on
+//! from what is there and say so, and this node decides nothing while it leads.
+
+use std::{io, sync::Arc, time::Duration};
+
+use sillok_views::{Applied, FoldError};
+use tokio::sync::watch;
+
+use crate::{chain::HeadAt, core::Core, log_store::read_failure, types::LogId};
+
+/// One read of the chronicle, in bytes.
+const READ_BYTES: usize = 4 << 20;
+/// How often the views are told what of theirs is durable here.
+const SPILLABLE_EVERY: Duration = Duration::from_millis(200);
+
+/// How far the views are, and whether they go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Folding {
+    /// The rows on disk are in memory, or are known to be of no use. Until then the views are empty and answer nothing.
+    pub(crate) is_loaded: bool,
+    /// Everything up to here is in the views.
+    pub(crate) applied: Option<Applied>,
+    /// Why folding stopped, for a person; `None`: it goes on.
+    pub(crate) stopped: Option<Arc<str>>,
+}
+
+/// The views met an entry that they cannot take, or the chronicle could not be read.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    #[error("the chronicle could not be read: {0}")]
+    Read(#[from] sillok_chronicle::ReadError),
+}
+
+/// Starts the thread. It ends when the node stops.
+pub(crate) fn spawn(core: Arc<Core>) -> io::Result<(watch::Receiver<Folding>, watch::Receiver<Option<Applied>>)> {
+    let (folding, watched) = watch::channel(Folding::default());
+    let (applied, applied_watched) = watch::channel(None);
+    tokio::spawn(tell_spillable(core.clone()));
+    let (execution, name) = (core.options.execution.clone(), format!("fold-{}", core.id));
+    execution.spawn_follower(name, async move {
+        let Err(stopped) = run(&core, &folding, &applied).await else { return };
+        tracing::error!("the views of this node have stopped: {stopped}");
+        let why: Arc<str> = stopped.to_string().into();
+        folding.send_modify(|now| now.stopped = Some(why));
+        if let Stopped::Read(error) = &stopped {
+            core.failures.report(read_failure(error));
+        }
+        // The watch stays open: readers are answered from what is there until the node stops.
+        core.stopping.cancelled().await;
+    })?;
+    Ok((watched, applied_watched))
+}
+
+async fn run(
+    core: &Core,
+    folding: &watch::Sender<Folding>,
+    applied: &watch::Sender<Option<Applied>>,
+) -> Result<(), Stopped> {
+    core.views.load(|applied| is_admissible(core, applied));
+    let loaded = core.views.applied();
+    folding.send_modify(|now| (now.is_loaded, now.applied) = (true, loaded));
+    applied.send_replace(loaded);
+    let mut commits = core.commits.clone();
+    let mut next = core.views.applied().map_or(0, |applied| applied.index + 1);
+    loop {
+        let committed = (*commits.borrow_and_update()).map(|commit| commit.log_id.index);
+        while committed.is_some_and(|committed| next <= committed) && !core.stopping.is_cancelled() {
+            let end = committed.map_or(next, |committed| committed + 1);
+            for entry in core.chronicle.read(next, end, READ_BYTES)? {
+                core.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload)?;
+                next = entry.id.index + 1;
+                let now = core.views.applied();
+                folding.send_modify(|folding| folding.applied = now);
+                applied.send_replace(now);
+            }
+            let lag = committed.map_or(0, |committed| (committed + 1).saturating_sub(next));
+            metrics::gauge!("sillok_apply_lag_entries").set(lag as f64);
+        }
+        let goes_on = tokio::select! {
+            biased;
+            () = core.stopping.cancelled() => false,
+            changed = commits.changed() => changed.is_ok(),
+        };
+        if !goes_on {
+            return Ok(());
+        }
+    }
+}
+
+/// Folded means committed. What counts is whether this very entry, on this very chain, stands here durably. Consensus runs
+/// already; what is committed can only come to stand here, never go.
+fn is_admissible(core: &Core, applied: &Applied) -> bool {
+    let id = LogId { term: applied.term, index: applied.index };
+    let is_durable = core.chronicle.flushed().is_some_and(|flushed| flushed.index >= id.index);
+    is_durable && matches!(core.chain.head_at(id), Ok(HeadAt::Known(head)) if head == applied.head)
+}
+
+/// Views spill only what is flushed here and committed.
+async fn tell_spillable(core: Arc<Core>) {
+    let mut told = None;
+    loop {
+        let committed = (*core.commits.borrow()).map(|commit| commit.log_id.index);
+        let spillable = core.chronicle.flushed().map(|flushed| flushed.index).min(committed);
+        if let Some(index) = spillable
+            && told != spillable
+        {
+            core.views.set_spillable(index);
+            told = spillable;
+        }
+        tokio::select! {
+            biased;
+            () = core.stopping.cancelled() => return,
+            () = tokio::time::sleep(SPILLABLE_EVERY) => {}
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Where each revision of a channel stands in the chronicle.
+//!
+//! ```text
+//! page p: revisions p·1024+1 ..= p·1024+1024
+//!   run: (offset in the page, raft index, item) — goes on with item+1, item+2 … in the same record until the next run
+//! ```
+//! Several events of one channel usually stand side by side in a record, so runs are few.
+
+use bincode::{Decode, Encode};
+
+/// Revisions a page.
+pub(crate) const PAGE: u64 = 1_024;
+
+/// Where one event is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Locator {
+    /// Raft index of the record.
+    pub index: u64,
+    /// The how-manyeth position of that record, from 0: its position is `first_sequence + item`.
+    pub item: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+struct Run {
+    offset: u16,
+    item: u32,
+    index: u64,
+}
+
+/// Revision → locator; revisions are 1, 2, 3 … without gaps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Locators {
+    pages: Vec<Vec<Run>>,
+    len: u64,
+}
+
+/// One page on disk.
+#[derive(Debug, Encode, Decode)]
+pub(crate) struct LocatorPage {
+    /// Revisions in this page, 1 to 1,024.
+    filled: u16,
+    runs: Vec<Run>,
+}
+
+impl Locators {
+    /// The newest revision.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn push(&mut self, locator: Locator) {
+        let offset = (self.len % PAGE) as u16;
+        if offset == 0 {
+            if let Some(full) = self.pages.last_mut() {
+                full.shrink_to_fit();
+            }
+            self.pages.push(Vec::new());
+        }
+        if let Some(page) = self.pages.last_mut() {
+            let goes_on = page.last().is_some_and(|run| {
+                run.index == locator.index
+                    && u64::from(run.item) + u64::from(offset - run.offset) == u64::from(locator.item)
+            });
+            if !goes_on {
+                page.push(Run { offset, item: locator.item, index: locator.index });
+            }
+        }
+        self.len += 1;
+    }
+
+    pub(crate) fn get(&self, revision: u64) -> Option<Locator> {
+        if revision == 0 || revision > self.len {
+            return None;
+        }
+        let page = self.pages.get(((revision - 1) / PAGE) as usize)?;
+        let offset = ((revision - 1) % PAGE) as u16;
+        let run = page.get(page.partition_point(|run| run.offset <= offset).checked_sub(1)?)?;
+        Some(Locator { index: run.index, item: run.item + u32::from(offset - run.offset) })
+    }
+
+    /// Pages that hold revisions after `len`, which is what the disk has.
+    pub(crate) fn dirty_pages(&self, len: u64) -> std::ops::Range<u64> {
+        if len == self.len { 0..0 } else { len / PAGE..self.pages.len() as u64 }
+    }
+
+    pub(crate) fn page(&self, number: u64) -> LocatorPage {
+        let runs = self.pages.get(number as usize).cloned().unwrap_or_default();
+        LocatorPage { filled: (self.len - number * PAGE).min(PAGE) as u16, runs }
+    }
+
+    /// Takes the next page back. False if it cannot be the next.
+    pub(crate) fn restore(&mut self, number: u64, page: LocatorPage) -> bool {
+        let sound = number * PAGE == self.len
+            && (1..=PAGE).contains(&u64::from(page.filled))
+            && page.runs.first().is_some_and(|run| run.offset == 0)
+            && page.runs.is_sorted_by(|a, b| a.offset < b.offset)
+            && page.runs.last().is_some_and(|run| run.offset < page.filled);
+        if sound {
+            self.len += u64::from(page.filled);
+            self.pages.push(page.runs);
+        }
+        sound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_was_pushed_is_found_and_survives_its_pages(steps in prop::collection::vec((0u64..3, 0u32..3), 1..3_000)) {
+            let mut locators = Locators::default();
+            let (mut index, mut item) = (5u64, 0u32);
+            let mut all = Vec::new();
+            for (index_step, item_step) in steps {
+                if index_step > 0 {
+                    (index, item) = (index + index_step, item_step);
+                } else {
+                    item += 1 + item_step;
+                }
+                all.push(Locator { index, item });
+                locators.push(Locator { index, item });
+            }
+            let mut restored = Locators::default();
+            for number in locators.dirty_pages(0) {
+                let bytes = crate::codec::encode(&locators.page(number)).unwrap();
+                prop_assert!(restored.restore(number, crate::codec::decode(&bytes).unwrap()));
+            }
+            prop_assert_eq!(&restored, &locators);
+            for (at, locator) in all.iter().enumerate() {
+                prop_assert_eq!(restored.get(at as u64 + 1), Some(*locator));
+            }
+            prop_assert_eq!(restored.get(0), None);
+            prop_assert_eq!(restored.get(all.len() as u64 + 1), None);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What views need from outside: a place, bounds, identities and threads.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+/// Starts a named thread of the views; a simulation gives its own.
+pub type Spawn = Arc<dyn Fn(String, Box<dyn FnOnce() + Send>) -> io::Result<()> + Send + Sync>;
+
+/// Says up to which Raft index everything is flushed here and committed; `None`: nothing yet.
+pub type Spillable = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// Threads of the operating system.
+pub fn os_threads() -> Spawn {
+    Arc::new(|name, run| std::thread::Builder::new().name(name).spawn(run).map(drop))
+}
+
+/// How to open views.
+#[derive(Clone)]
+pub struct Options {
+    /// The directory of the rows, usually `<data dir>/views`; made if absent. Rows that cannot be used are moved to
+    /// `<dir>.aside.<n>` beside it. `None`: memory only.
+    pub dir: Option<PathBuf>,
+    /// Bound of sled's cache, in bytes. It is read only when views are opened, so little is enough.
+    pub cache_bytes: u64,
+    /// Changed rows are written about this often; at least 10 ms. A slow disk stretches it.
+    pub spill_every: Duration,
+    /// Changed rows are written earlier once there are this many.
+    pub spill_rows: usize,
+    /// The cluster whose chronicle is folded; rows of another one are moved aside. `None` while the node is blank: then
+    /// nothing is spilled until [`crate::Views::adopt_cluster`].
+    pub cluster_id: Option<[u8; 16]>,
+    /// This boot of the machine, as in `/proc/sys/kernel/random/boot_id`: rows written in another boot count only if
+    /// they were fsynced. Empty: not known, which is another boot every time.
+    pub boot_id: String,
+    /// Asked whenever a spill is due, beside what [`crate::Views::set_spillable`] has told. What is folded is committed,
+    /// so the flushed end of the local chronicle will do. Asking keeps the fold from waiting until somebody tells.
+    pub spillable: Option<Spillable>,
+    /// Starts the spill thread.
+    pub spawn: Spawn,
+}
+
+impl Options {
+    /// Memory only: for simulations and for reading a chronicle once.
+    pub fn in_memory() -> Options {
+        Options {
+            dir: None,
+            cache_bytes: 32 << 20,
+            spill_every: Duration::from_secs(1),
+            spill_rows: 4_096,
+            cluster_id: None,
+            boot_id: String::new(),
+            spillable: None,
+            spawn: os_threads(),
+        }
+    }
+
+    /// Rows in `dir`, everything else as usual.
+    pub fn at(dir: impl Into<PathBuf>, cluster_id: Option<[u8; 16]>, boot_id: impl Into<String>) -> Options {
+        Options { dir: Some(dir.into()), cluster_id, boot_id: boot_id.into(), ..Options::in_memory() }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("dir", &self.dir)
+            .field("spill_every", &self.spill_every)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+//! What the pages of a channel look like on disk, which of them changed, and how they come back.
+//!
+//! ```text
+//! table 0 header         page 0                          what the channel is, counters, how long each list is
+//!       1 friends        page number/256
+//!       2 coupons        page place/32                   place: in the order of definition
+//!       3 batches        page revision                   one issue to an audience
+//!       4 tickets        page revision/256               issued one by one
+//!       5 batch tickets  page revision·2²⁴ + number/256  of a batch and no longer as issued
+//!       6 locators       page (revision−1)/1024
+//!       7 pushes         page place/512
+//!       8 bulk sends     page place
+//!       9 digests        page (revision/64) mod 18       a ring
+//! ```
+//! Keys sort by table and page, and that is the order in which a channel can be put together again. Lists that only
+//! grow know their changed pages from what the disk has; of the others the changed pages are noted.
+
+use bincode::{Decode, Encode};
+use hashbrown::HashSet;
+use sillok_domain::{Channel, ChannelRow, TicketPlace, TicketStatus, Touched};
+
+use crate::{
+    codec::{self, RowError},
+    digests::{self, DigestPage, DigestRing},
+    store::{AppliedRow, Row, key},
+    table::ChannelTable,
+};
+
+mod channel;
+mod coupon;
+mod friend;
+mod ticket;
+
+use channel::ChannelPart;
+pub(crate) use coupon::CouponPlaces;
+
+const HEADER: u8 = 0;
+const FRIENDS: u8 = 1;
+const COUPONS: u8 = 2;
+const BATCHES: u8 = 3;
+const TICKETS: u8 = 4;
+const BATCH_TICKETS: u8 = 5;
+const LOCATORS: u8 = 6;
+const PUSHES: u8 = 7;
+const BULKS: u8 = 8;
+const DIGESTS: u8 = 9;
+
+const FRIENDS_A_PAGE: u32 = 256;
+const COUPONS_A_PAGE: u64 = 32;
+const TICKET_REVISIONS_A_PAGE: u64 = 256;
+
+/// What the disk has of a channel, or will have once the spill under way is written.
+#[derive(Debug, Default)]
+pub(crate) struct OnDisk {
+    revision: u64,
+    pushes: usize,
+    bulks: usize,
+    batches: usize,
+}
+
+/// Numbers of changed pages. Events that follow each other often change the same one.
+#[derive(Debug, Default)]
+struct Pages {
+    set: HashSet<u64>,
+    newest: Option<u64>,
+}
+
+impl Pages {
+    fn insert(&mut self, page: u64) {
+        if self.newest != Some(page) {
+            self.newest = Some(page);
+            self.set.insert(page);
+        }
+    }
+
+    /// Ascending, and clean from now on.
+    fn take(&mut self) -> Vec<u64> {
+        self.newest = None;
+        let mut pages: Vec<u64> = self.set.drain().collect();
+        pages.sort_unstable();
+        pages
+    }
+}
+
+/// What changed and is not found by comparing lengths.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    friends: Pages,
+    coupons: Pages,
+    tickets: Pages,
+    batch_tickets: Pages,
+}
+
+impl Dirty {
+    fn len(&self) -> usize {
+        [&self.friends, &self.coupons, &self.tickets, &self.batch_tickets].iter().map(|pages| pages.set.len()).sum()
+    }
+}
+
+#[derive(Debug, Encode, Decode)]
+struct Header {
+    channel: ChannelPart,
+    changed: AppliedRow,
+    pushes: u64,
+    bulks: u64,
+    refused: Vec<(u32, i32, u64)>,
+}
+
+fn note_ticket(dirty: &mut Dirty, batches: &[u64], issued_revision: u64, friend_number: u32) {
+    if batches.binary_search(&issued_revision).is_ok() {
+        dirty.batch_tickets.insert(issued_revision << 24 | u64::from(friend_number / FRIENDS_A_PAGE));
+    } else {
+        dirty.tickets.insert(issued_revision / TICKET_REVISIONS_A_PAGE);
+    }
+}
+
+impl ChannelTable {
+    /// Notes what an event changed, after it was applied.
+    pub(crate) fn touch(&mut self, touched: &Touched<'_>) {
+        if let Some(number) = touched.friend {
+            self.dirty.friends.insert(u64::from(number / FRIENDS_A_PAGE));
+        }
+        if let Some(id) = touched.coupon.filter(|id| self.channel.coupon_view(id).is_some()) {
+            let place = self.coupons.place(id);
+            self.dirty.coupons.insert(place / COUPONS_A_PAGE);
+        }
+        if let Some(revision) = touched.batch {
+            self.batches.push(revision);
+        }
+        let place = touched.issued.or_else(|| touched.ticket.and_then(|id| self.ticket_place(id)));
+        if let Some(TicketPlace { issued_revision, friend_number }) = place {
+            note_ticket(&mut self.dirty, &self.batches, issued_revision, friend_number);
+        }
+    }
+
+    /// The disk has none of its rows any more.
+    pub(crate) fn forget_disk(&mut self) {
+        self.on_disk = OnDisk::default();
+        self.is_dirty = true;
+        let Some(channel) = self.channel.channel_row() else { return };
+        (0..=channel.friend_count / FRIENDS_A_PAGE).for_each(|page| self.dirty.friends.insert(u64::from(page)));
+        (0..self.coupons.pages()).for_each(|page| self.dirty.coupons.insert(page));
+        let every = TicketPlace { issued_revision: 0, friend_number: 0 };
+        for row in self.channel.ticket_rows(every) {
+            note_ticket(&mut self.dirty, &self.batches, row.issued_revision, row.friend_number);
+        }
+    }
+
+    /// How many rows the disk lacks.
+    pub(crate) fn dirty_rows(&self) -> usize {
+        if !self.is_dirty {
+            return 0;
+        }
+        let (pages, bulks) = self.sends.dirty((self.on_disk.pushes, self.on_disk.bulks));
+        let locators = self.locators.dirty_pages(self.on_disk.revision);
+        let digests = self.digests.dirty_pages(self.on_disk.revision);
+        let ranges = locators.end - locators.start + digests.end - digests.start;
+        1 + self.dirty.len() + self.batches.len() - self.on_disk.batches + pages.len() + bulks.len() + ranges as usize
+    }
+
+    /// Takes every row that the disk lacks; the table is clean from now on.
+    pub(crate) fn take_rows(&mut self, id: &str, rows: &mut Vec<Row>) -> Result<(), RowError> {
+        // A channel is in the directory only with its first event folded.
+        let Some(channel) = self.channel.channel_row() else { return Ok(()) };
+        let (pushes, bulks) = self.sends.lens();
+        let header = Header {
+            channel: ChannelPart::of(&channel),
+            changed: self.changed.into(),
+            pushes: pushes as u64,
+            bulks: bulks as u64,
+            refused: self.refused.iter().map(|((kind, reason), count)| (*kind, *reason, *count)).collect(),
+        };
+        let mut put = |table, page, bytes| rows.push((key(id, table, page), bytes));
+        put(HEADER, 0, codec::encode(&header)?);
+        for page in self.dirty.friends.take() {
+            put(FRIENDS, page, friend::page(&self.channel, page)?);
+        }
+        for page in self.dirty.coupons.take() {
+            put(COUPONS, page, coupon::page(&self.channel, self.coupons.page(page))?);
+        }
+        for revision in self.batches.iter().skip(self.on_disk.batches) {
+            put(BATCHES, *revision, ticket::batch(&self.channel, *revision)?);
+        }
+        for page in self.dirty.tickets.take() {
+            put(TICKETS, page, ticket::page(&self.channel, page, &self.batches)?);
+        }
+        for page in self.dirty.batch_tickets.take() {
+            put(BATCH_TICKETS, page, ticket::batch_page(&self.channel, page)?);
+        }
+        for page in self.locators.dirty_pages(self.on_disk.revision) {
+            put(LOCATORS, page, codec::encode(&self.locators.page(page))?);
+        }
+        let (push_pages, new_bulks) = self.sends.dirty((self.on_disk.pushes, self.on_disk.bulks));
+        for page in push_pages {
+            put(PUSHES, page as u64, codec::encode(&self.sends.page(page))?);
+        }
+        for bulk in new_bulks {
+            put(BULKS, bulk as u64, codec::encode(&self.sends.bulk_row(bulk))?);
+        }
+        for page in self.digests.dirty_pages(self.on_disk.revision) {
+            put(DIGESTS, page % digests::SLOTS, codec::encode(&self.digests.page(page))?);
+        }
+        self.on_disk = OnDisk { revision: channel.revision, pushes, bulks, batches: self.batches.len() };
+        self.is_dirty = false;
+        Ok(())
+    }
+}
+
+/// Why a row is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreError {
+    #[error("{0}")]
+    Row(#[from] RowError),
+    #[error("{0}")]
+    Domain(#[from] sillok_domain::RestoreError),
+    #[error("it does not follow the rows before it")]
+    Order,
+    #[error("a number that this build does not know: {0}")]
+    Number(u8),
+    #[error("rows are missing")]
+    Incomplete,
+    #[error("the friends have another digest than the one kept beside them")]
+    FriendList,
+}
+
+/// A channel on its way back: rows come in order of their keys, the header first.
+#[derive(Debug, Default)]
+pub(crate) struct Restoring {
+    table: ChannelTable,
+    header: Option<(Header, ChannelRow)>,
+    digests: Vec<DigestPage>,
+}
+
+impl Restoring {
+    /// Takes one row.
+    pub(crate) fn row(&mut self, table: u8, page: u64, bytes: &[u8]) -> Result<(), RestoreError> {
+        if (table == HEADER) != self.header.is_none() {
+            return Err(RestoreError::Order);
+        }
+        let into = &mut self.table;
+        let follows = match table {
+            HEADER => {
+                let header: Header = codec::decode(bytes)?;
+                let channel = header.channel.row()?;
+                into.channel = Channel::restore(&channel);
+                into.changed = (&header.changed).into();
+                into.refused = header.refused.iter().map(|(kind, reason, count)| ((*kind, *reason), *count)).collect();
+                self.header = Some((header, channel));
+                true
+            }
+            FRIENDS => friend::restore(&mut into.channel, page, bytes)?,
+            COUPONS => coupon::restore(&mut into.channel, &mut into.coupons, page, bytes)?,
+            BATCHES => {
+                let follows = into.batches.last().is_none_or(|last| *last < page);
+                into.batches.push(page);
+                ticket::restore_batch(&mut into.channel, page, bytes)?;
+                follows
+            }
+            TICKETS | BATCH_TICKETS => ticket::restore(&mut into.channel, bytes)?,
+            LOCATORS => into.locators.restore(page, codec::decode(bytes)?),
+            PUSHES => into.sends.restore_page(page as usize, codec::decode(bytes)?),
+            BULKS => match codec::decode::<Option<_>>(bytes)? {
+                Some(row) => into.sends.restore_bulk(page as usize, row),
+                None => false,
+            },
+            DIGESTS => {
+                self.digests.push(codec::decode(bytes)?);
+                true
+            }
+            _ => false,
+        };
+        if follows { Ok(()) } else { Err(RestoreError::Order) }
+    }
+
+    /// The channel, if the rows made a whole.
+    pub(crate) fn finish(self) -> Result<ChannelTable, RestoreError> {
+        let mut table = self.table;
+        let (header, channel) = self.header.ok_or(RestoreError::Incomplete)?;
+        table.channel.restored(&channel)?;
+        table.digests = DigestRing::restore(channel.revision, self.digests).ok_or(RestoreError::Incomplete)?;
+        if table.friend_list_anew() != (table.digests.count, table.digests.list) {
+            return Err(RestoreError::FriendList);
+        }
+        let (pushes, bulks) = table.sends.lens();
+        if table.locators.len() != channel.revision || (pushes as u64, bulks as u64) != (header.pushes, header.bulks) {
+            return Err(RestoreError::Incomplete);
+        }
+        table.on_disk = OnDisk { revision: channel.revision, pushes, bulks, batches: table.batches.len() };
+        Ok(table)
+    }
+}
+
+fn ticket_status(number: u8) -> Result<TicketStatus, RestoreError> {
+    TicketStatus::from_number(number).ok_or(RestoreError::Number(number))
+}

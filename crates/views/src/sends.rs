@@ -1,0 +1,338 @@
+//! What a channel sent, newest first, to all and to one friend.
+//!
+//! Pushes stand in one list by revision; each knows the push before it to the same friend, so that one friend's history
+//! is a walk and costs 24 bytes a push. Bulk sends keep their frozen audience, shared.
+
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use roaring::RoaringBitmap;
+
+/// Pushes a row.
+pub(crate) const PAGE: usize = 512;
+
+const NONE: u32 = u32::MAX;
+
+/// Append only: numbers reach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[repr(u8)]
+pub enum SendKind {
+    /// To one friend.
+    Push = 1,
+    /// To an audience.
+    Narrowcast = 2,
+    /// To every friend.
+    Broadcast = 3,
+}
+
+/// One accepted send. Its text and rule are in the event, which the chronicle has at the revision's locator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendRow {
+    /// The message's id.
+    pub revision: u64,
+    /// What kind of send.
+    pub kind: SendKind,
+    /// Of a push.
+    pub friend_number: Option<u32>,
+    /// Friends in the frozen audience; 1 for a push.
+    pub audience_count: u64,
+    /// Won per recipient.
+    pub unit_price_won: i64,
+    /// `audience_count × unit_price_won`, saturating.
+    pub cost_won: i64,
+    /// Left out of an advertisement for want of consent.
+    pub excluded_without_consent: u64,
+    /// Left out because they blocked the channel.
+    pub excluded_blocked: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Push {
+    revision: u64,
+    friend: u32,
+    /// Place in the list of the push before to the same friend.
+    before: u32,
+    unit_price_won: i64,
+}
+
+/// One send to many.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Bulk {
+    pub(crate) revision: u64,
+    pub(crate) kind: SendKind,
+    pub(crate) unit_price_won: i64,
+    pub(crate) excluded_without_consent: u64,
+    pub(crate) excluded_blocked: u64,
+    pub(crate) audience: Arc<RoaringBitmap>,
+    pub(crate) audience_count: u64,
+}
+
+/// Up to 512 pushes on disk: (revision, friend number, unit price).
+#[derive(Debug, Encode, Decode)]
+pub(crate) struct PushPage {
+    pushes: Vec<(u64, u32, i64)>,
+}
+
+/// One bulk send on disk.
+#[derive(Debug, Encode, Decode)]
+pub(crate) struct BulkRow {
+    revision: u64,
+    kind: SendKind,
+    unit_price_won: i64,
+    excluded_without_consent: u64,
+    excluded_blocked: u64,
+    /// Portable Roaring bitmap.
+    audience: Vec<u8>,
+}
+
+/// The send index of one channel.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Sends {
+    pushes: Vec<Push>,
+    /// By friend number: place of the newest push.
+    newest: Vec<u32>,
+    bulks: Vec<Bulk>,
+    cost_won: i64,
+}
+
+impl Sends {
+    pub(crate) fn push(&mut self, revision: u64, friend: u32, unit_price_won: i64) {
+        let slot = friend as usize;
+        if self.newest.len() <= slot {
+            self.newest.resize(slot + 1, NONE);
+        }
+        let place = self.pushes.len() as u32;
+        let before = std::mem::replace(&mut self.newest[slot], place);
+        self.pushes.push(Push { revision, friend, before, unit_price_won });
+        self.cost_won = self.cost_won.saturating_add(unit_price_won);
+    }
+
+    pub(crate) fn bulk(&mut self, bulk: Bulk) {
+        self.cost_won = self.cost_won.saturating_add(bulk.row().cost_won);
+        self.bulks.push(bulk);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        (self.pushes.len() + self.bulks.len()) as u64
+    }
+
+    pub(crate) fn cost_won(&self) -> i64 {
+        self.cost_won
+    }
+
+    pub(crate) fn get(&self, revision: u64) -> Option<SendRow> {
+        if let Ok(at) = self.pushes.binary_search_by_key(&revision, |push| push.revision) {
+            return self.pushes.get(at).map(Push::row);
+        }
+        self.find_bulk(revision).map(Bulk::row)
+    }
+
+    pub(crate) fn find_bulk(&self, revision: u64) -> Option<&Bulk> {
+        self.bulks.get(self.bulks.binary_search_by_key(&revision, |bulk| bulk.revision).ok()?)
+    }
+
+    pub(crate) fn push_recipient(&self, revision: u64) -> Option<u32> {
+        let at = self.pushes.binary_search_by_key(&revision, |push| push.revision).ok()?;
+        self.pushes.get(at).map(|push| push.friend)
+    }
+
+    /// Newest first, revisions below `before`.
+    pub(crate) fn list(&self, before: u64, friend: Option<u32>) -> impl Iterator<Item = SendRow> + '_ {
+        let mut pushes = PushWalk { sends: self, next: self.walk_from(before, friend), friend }.peekable();
+        let below = self.bulks.partition_point(|bulk| bulk.revision < before);
+        let mut bulks = self.bulks[..below]
+            .iter()
+            .rev()
+            .filter(move |bulk| friend.is_none_or(|number| bulk.audience.contains(number)))
+            .map(Bulk::row)
+            .peekable();
+        std::iter::from_fn(move || match (pushes.peek(), bulks.peek()) {
+            (Some(push), Some(bulk)) if push.revision < bulk.revision => bulks.next(),
+            (Some(_), _) => pushes.next(),
+            (None, _) => bulks.next(),
+        })
+    }
+
+    fn walk_from(&self, before: u64, friend: Option<u32>) -> u32 {
+        let Some(number) = friend else {
+            return (self.pushes.partition_point(|push| push.revision < before) as u32).wrapping_sub(1);
+        };
+        let mut place = self.newest.get(number as usize).copied().unwrap_or(NONE);
+        while let Some(push) = self.pushes.get(place as usize) {
+            if push.revision < before {
+                break;
+            }
+            place = push.before;
+        }
+        place
+    }
+
+    pub(crate) fn lens(&self) -> (usize, usize) {
+        (self.pushes.len(), self.bulks.len())
+    }
+
+    /// Push pages and bulk rows that the disk, which has so many of each, lacks.
+    pub(crate) fn dirty(&self, (pushes, bulks): (usize, usize)) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+        let pages = if pushes == self.pushes.len() { 0..0 } else { pushes / PAGE..self.pushes.len().div_ceil(PAGE) };
+        (pages, bulks..self.bulks.len())
+    }
+
+    pub(crate) fn page(&self, number: usize) -> PushPage {
+        let pushes = self.pushes.iter().skip(number * PAGE).take(PAGE);
+        PushPage { pushes: pushes.map(|push| (push.revision, push.friend, push.unit_price_won)).collect() }
+    }
+
+    pub(crate) fn bulk_row(&self, number: usize) -> Option<BulkRow> {
+        let bulk = self.bulks.get(number)?;
+        Some(BulkRow {
+            revision: bulk.revision,
+            kind: bulk.kind,
+            unit_price_won: bulk.unit_price_won,
+            excluded_without_consent: bulk.excluded_without_consent,
+            excluded_blocked: bulk.excluded_blocked,
+            audience: crate::codec::bitmap_bytes(&bulk.audience),
+        })
+    }
+
+    /// Takes the next page back. False if it cannot be the next.
+    pub(crate) fn restore_page(&mut self, number: usize, page: PushPage) -> bool {
+        let mut newest = self.pushes.last().map_or(0, |push| push.revision);
+        let sound = number * PAGE == self.pushes.len()
+            && page.pushes.len() <= PAGE
+            && page.pushes.iter().all(|(revision, ..)| std::mem::replace(&mut newest, *revision) < *revision);
+        if sound {
+            page.pushes.into_iter().for_each(|(revision, friend, price)| self.push(revision, friend, price));
+        }
+        sound
+    }
+
+    /// Takes the next bulk send back. False if it cannot be the next.
+    pub(crate) fn restore_bulk(&mut self, number: usize, row: BulkRow) -> bool {
+        let newest = self.bulks.last().map_or(0, |bulk| bulk.revision);
+        let Some(audience) = crate::codec::bitmap_of(&row.audience) else { return false };
+        let sound = number == self.bulks.len() && row.revision > newest;
+        if sound {
+            self.bulk(Bulk {
+                revision: row.revision,
+                kind: row.kind,
+                unit_price_won: row.unit_price_won,
+                excluded_without_consent: row.excluded_without_consent,
+                excluded_blocked: row.excluded_blocked,
+                audience_count: audience.len(),
+                audience: Arc::new(audience),
+            });
+        }
+        sound
+    }
+}
+
+struct PushWalk<'a> {
+    sends: &'a Sends,
+    next: u32,
+    friend: Option<u32>,
+}
+
+impl Iterator for PushWalk<'_> {
+    type Item = SendRow;
+
+    fn next(&mut self) -> Option<SendRow> {
+        let push = self.sends.pushes.get(self.next as usize)?;
+        // Below 0 wraps to NONE, which no list reaches.
+        self.next = if self.friend.is_some() { push.before } else { self.next.wrapping_sub(1) };
+        Some(push.row())
+    }
+}
+
+impl Push {
+    fn row(&self) -> SendRow {
+        SendRow {
+            revision: self.revision,
+            kind: SendKind::Push,
+            friend_number: Some(self.friend),
+            audience_count: 1,
+            unit_price_won: self.unit_price_won,
+            cost_won: self.unit_price_won,
+            excluded_without_consent: 0,
+            excluded_blocked: 0,
+        }
+    }
+}
+
+impl Bulk {
+    fn row(&self) -> SendRow {
+        let count = i64::try_from(self.audience_count).unwrap_or(i64::MAX);
+        SendRow {
+            revision: self.revision,
+            kind: self.kind,
+            friend_number: None,
+            audience_count: self.audience_count,
+            unit_price_won: self.unit_price_won,
+            cost_won: count.saturating_mul(self.unit_price_won),
+            excluded_without_consent: self.excluded_without_consent,
+            excluded_blocked: self.excluded_blocked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn one_friends_history_is_what_a_scan_of_everything_finds(
+            steps in prop::collection::vec((1u64..4, prop::collection::vec(1u32..12, 1..6), any::<bool>()), 0..1_500),
+            before in 1u64..5_000,
+        ) {
+            let mut sends = Sends::default();
+            let mut all: Vec<(u64, Vec<u32>)> = Vec::new();
+            let mut revision = 0;
+            for (gap, members, bulk) in steps {
+                revision += gap;
+                if bulk {
+                    let audience = Arc::new(members.iter().copied().collect::<RoaringBitmap>());
+                    sends.bulk(Bulk {
+                        revision,
+                        kind: SendKind::Narrowcast,
+                        unit_price_won: 15,
+                        excluded_without_consent: 0,
+                        excluded_blocked: 0,
+                        audience_count: audience.len(),
+                        audience,
+                    });
+                    all.push((revision, members));
+                } else {
+                    sends.push(revision, members[0], 15);
+                    all.push((revision, vec![members[0]]));
+                }
+            }
+            let mut restored = Sends::default();
+            let (pages, bulks) = sends.dirty((0, 0));
+            for page in pages {
+                let bytes = crate::codec::encode(&sends.page(page)).unwrap();
+                prop_assert!(restored.restore_page(page, crate::codec::decode(&bytes).unwrap()));
+            }
+            for number in bulks {
+                let bytes = crate::codec::encode(&sends.bulk_row(number).unwrap()).unwrap();
+                prop_assert!(restored.restore_bulk(number, crate::codec::decode(&bytes).unwrap()));
+            }
+            prop_assert_eq!(&restored, &sends);
+            for friend in [None, Some(1), Some(7), Some(99)] {
+                let brute: Vec<u64> = all
+                    .iter()
+                    .rev()
+                    .filter(|(revision, to)| *revision < before && friend.is_none_or(|number| to.contains(&number)))
+                    .map(|(revision, _)| *revision)
+                    .collect();
+                let listed: Vec<u64> = restored.list(before, friend).map(|row| row.revision).collect();
+                prop_assert_eq!(listed, brute);
+            }
+            for (revision, _) in &all {
+                prop_assert_eq!(restored.get(*revision).map(|row| row.revision), Some(*revision));
+            }
+        }
+    }
+}

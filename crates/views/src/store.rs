@@ -1,0 +1,300 @@
+//! The rows on disk: the one place that knows sled.
+//!
+//! sled is not trusted to keep a promise that the project needs: everything in it can be folded again. So what it gives
+//! back is believed only if a sum over all rows ([`Meta::rows`]) agrees, which notices a torn spill, a row that went
+//! missing and a row that came back from an older spill alike.
+//!
+//! ```text
+//! key   [channel id length u8][channel id][table u8][page u64 BE][part u16 BE]      [0] is the meta row
+//! value [1 if more parts follow, else 0][up to 64 KiB of the row]                   parts keep values out of sled's blobs
+//! ```
+
+use std::{
+    fs::{self, File},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use bincode::{Decode, Encode};
+
+use crate::{
+    applied::Applied,
+    codec::{self, RowError},
+    digests::SetDigest,
+};
+
+/// Bytes of one part of a row.
+const PART_BYTES: usize = 64 << 10;
+/// One sled batch takes about so many bytes of rows; a larger spill takes several, and its last has the meta row.
+const BATCH_BYTES: usize = if cfg!(test) { 256 << 10 } else { 32 << 20 };
+const META_KEY: [u8; 1] = [0];
+
+/// A logical row: its key without the part, and its bytes.
+pub(crate) type Row = (Vec<u8>, Vec<u8>);
+
+/// What the rows speak for. In the last batch of every spill.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Meta {
+    pub(crate) cluster_id: [u8; 16],
+    /// Counts spills; the mark names the newest that was fsynced.
+    pub(crate) spill: u64,
+    /// In which boot of the machine it was written.
+    pub(crate) boot_id: String,
+    applied: AppliedRow,
+    /// Sum of BLAKE3 over every other row.
+    rows: SetDigest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct AppliedRow {
+    index: u64,
+    term: u64,
+    record_term: u64,
+    sequence: u64,
+    head: [u8; 32],
+    accepted_at: Option<i64>,
+}
+
+impl From<Applied> for AppliedRow {
+    fn from(applied: Applied) -> AppliedRow {
+        let Applied { index, term, record_term, sequence, head, accepted_at } = applied;
+        AppliedRow { index, term, record_term, sequence, head, accepted_at }
+    }
+}
+
+impl From<&AppliedRow> for Applied {
+    fn from(row: &AppliedRow) -> Applied {
+        let AppliedRow { index, term, record_term, sequence, head, accepted_at } = *row;
+        Applied { index, term, record_term, sequence, head, accepted_at }
+    }
+}
+
+impl Meta {
+    pub(crate) fn applied(&self) -> Applied {
+        (&self.applied).into()
+    }
+}
+
+/// Why rows cannot be used, or not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("sled: {0}")]
+    Sled(#[from] sled::Error),
+    #[error("sled panicked: {0}")]
+    Panicked(String),
+    #[error("{0}")]
+    Row(#[from] RowError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("a row stands where none belongs")]
+    Key,
+    #[error("rows without a meta row")]
+    NoMeta,
+    #[error("the sum over the rows is not what the last spill left: it was torn, or the disk lost a part")]
+    Sum,
+}
+
+/// sled, open.
+pub(crate) struct Store {
+    db: sled::Db,
+    dir: PathBuf,
+    /// Of what is in the database, `None` before the first spill.
+    meta: Option<Meta>,
+}
+
+/// What a spill writes beside its rows.
+pub(crate) struct Spill {
+    pub(crate) cluster_id: [u8; 16],
+    pub(crate) boot_id: String,
+    pub(crate) applied: Applied,
+}
+
+impl Store {
+    /// Opens or makes the database in `dir`.
+    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Store, StoreError> {
+        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes.max(1 << 20)).flush_every_ms(None);
+        let db = guarded(|| Ok(config.open()?))?;
+        let meta = match guarded(|| Ok(db.get(META_KEY)?))? {
+            Some(bytes) => Some(codec::decode(&bytes)?),
+            None if db.is_empty() => None,
+            None => return Err(StoreError::NoMeta),
+        };
+        Ok(Store { db, dir: dir.to_owned(), meta })
+    }
+
+    pub(crate) fn meta(&self) -> Option<&Meta> {
+        self.meta.as_ref()
+    }
+
+    /// Gives every logical row in order of its key, then checks the sum over all of them.
+    pub(crate) fn read_all<E: From<StoreError>>(
+        &self,
+        mut row: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut sum = SetDigest::default();
+        let mut rows = self.db.iter().filter(|item| !matches!(item, Ok((key, _)) if **key == META_KEY));
+        let mut value = Vec::new();
+        let mut part = 0u16;
+        while let Some(item) = guarded(|| Ok(rows.next().transpose()?))? {
+            let (key, bytes) = item;
+            let (logical, number) = split_part(&key)?;
+            let (&more, bytes) = bytes.split_first().ok_or(StoreError::Key)?;
+            if number != part {
+                return Err(StoreError::Key.into());
+            }
+            value.extend_from_slice(bytes);
+            if more == 1 {
+                part += 1;
+                continue;
+            }
+            sum.add(&row_hash(logical, &value));
+            row(logical, &value)?;
+            value.clear();
+            part = 0;
+        }
+        let expected = self.meta.as_ref().map(|meta| meta.rows).unwrap_or_default();
+        if sum == expected && value.is_empty() { Ok(()) } else { Err(StoreError::Sum.into()) }
+    }
+
+    /// Writes changed rows and then the meta row; `between` is called before each batch after the first. Survives a
+    /// killed process from here on, and a power cut only after [`Store::sync`].
+    pub(crate) fn write(&mut self, spill: Spill, rows: Vec<Row>, mut between: impl FnMut()) -> Result<u64, StoreError> {
+        let mut sum = self.meta.as_ref().map(|meta| meta.rows).unwrap_or_default();
+        let number = self.meta.as_ref().map_or(1, |meta| meta.spill + 1);
+        let mut batch = sled::Batch::default();
+        let mut batch_bytes = 0;
+        for (key, value) in rows {
+            if batch_bytes > BATCH_BYTES {
+                guarded(|| Ok(self.db.apply_batch(std::mem::take(&mut batch))?))?;
+                between();
+                batch_bytes = 0;
+            }
+            let old_parts = self.take_old(&key, &mut sum)?;
+            sum.add(&row_hash(&key, &value));
+            let new_parts = value.len().div_ceil(PART_BYTES).max(1);
+            let mut rest = &value[..];
+            for part in 0..new_parts {
+                let (bytes, after) = rest.split_at(rest.len().min(PART_BYTES));
+                let mut stored = Vec::with_capacity(bytes.len() + 1);
+                stored.push(u8::from(part + 1 < new_parts));
+                stored.extend_from_slice(bytes);
+                batch.insert(with_part(&key, part)?, stored);
+                rest = after;
+            }
+            for part in new_parts..old_parts {
+                batch.remove(with_part(&key, part)?);
+            }
+            batch_bytes += value.len();
+        }
+        let meta = Meta {
+            cluster_id: spill.cluster_id,
+            spill: number,
+            boot_id: spill.boot_id,
+            applied: spill.applied.into(),
+            rows: sum,
+        };
+        batch.insert(&META_KEY, codec::encode(&meta)?);
+        guarded(|| Ok(self.db.apply_batch(batch)?))?;
+        self.meta = Some(meta);
+        Ok(number)
+    }
+
+    /// Takes the row's present value out of the sum; says how many parts it has.
+    fn take_old(&self, key: &[u8], sum: &mut SetDigest) -> Result<usize, StoreError> {
+        let mut old = Vec::new();
+        for part in 0.. {
+            let Some(stored) = guarded(|| Ok(self.db.get(with_part(key, part)?)?))? else {
+                return if part == 0 { Ok(0) } else { Err(StoreError::Key) };
+            };
+            let (&more, bytes) = stored.split_first().ok_or(StoreError::Key)?;
+            old.extend_from_slice(bytes);
+            if more == 0 {
+                sum.subtract(&row_hash(key, &old));
+                return Ok(part + 1);
+            }
+        }
+        Err(StoreError::Key)
+    }
+
+    /// sled's own flush is `sync_file_range`; this makes every file of it durable.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        guarded(|| Ok(self.db.flush()?))?;
+        sync_tree(&self.dir)?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// sled flushes when it is dropped, and may meet the failure again that it is dropped for.
+    pub(crate) fn close(self) {
+        // Everything worth keeping was synced, or is written anew.
+        let _ = guarded(|| {
+            drop(self);
+            Ok(())
+        });
+    }
+}
+
+/// fsyncs every file under `dir` and then the directories.
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+            continue;
+        }
+        match File::open(entry.path()) {
+            Ok(file) => file.sync_all()?,
+            // sled removes files of its own while we look; one that is gone needs no sync, and the directory is synced below.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// sled meets damage with a panic in places; here that is an error like any other.
+fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let said = payload.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| payload.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+        Err(StoreError::Panicked(said.unwrap_or_default()))
+    })
+}
+
+fn row_hash(key: &[u8], value: &[u8]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes()).update(key).update(value);
+    *hasher.finalize().as_bytes()
+}
+
+fn with_part(key: &[u8], part: usize) -> Result<Vec<u8>, StoreError> {
+    let part = u16::try_from(part).map_err(|_| StoreError::Key)?;
+    Ok([key, &part.to_be_bytes()].concat())
+}
+
+fn split_part(key: &[u8]) -> Result<(&[u8], u16), StoreError> {
+    let (logical, part) = key.split_last_chunk::<2>().ok_or(StoreError::Key)?;
+    Ok((logical, u16::from_be_bytes(*part)))
+}
+
+/// The key of a page of one channel's table.
+pub(crate) fn key(channel_id: &str, table: u8, page: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(channel_id.len() + 12);
+    // Channel ids are at most 64 bytes.
+    key.push(channel_id.len() as u8);
+    key.extend_from_slice(channel_id.as_bytes());
+    key.push(table);
+    key.extend_from_slice(&page.to_be_bytes());
+    key
+}
+
+/// Channel id, table and page of a key.
+pub(crate) fn split_key(key: &[u8]) -> Result<(&str, u8, u64), StoreError> {
+    let (&len, rest) = key.split_first().ok_or(StoreError::Key)?;
+    let (id, rest) = rest.split_at_checked(usize::from(len)).ok_or(StoreError::Key)?;
+    let (&table, page) = rest.split_first().ok_or(StoreError::Key)?;
+    let page = page.try_into().map_err(|_| StoreError::Key)?;
+    Ok((std::str::from_utf8(id).map_err(|_| StoreError::Key)?, table, u64::from_be_bytes(page)))
+}

@@ -1,0 +1,278 @@
+//! One run: a cluster forms, faults come while clients work, all faults end, and everything is examined.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use sillok_cluster::Node;
+
+use crate::{
+    clients,
+    faults::Faults,
+    history::History,
+    invariants,
+    plan::{Plan, stream},
+    site::{Site, host},
+    trace::Trace,
+};
+
+/// One tick of the simulation.
+const TICK: Duration = Duration::from_millis(1);
+/// Nodes that form the cluster.
+pub const FOUNDERS: u64 = 3;
+/// Simulated time in which a healed cluster must serve again and be examined.
+const HEALED_WITHIN: Duration = Duration::from_secs(120);
+
+/// What the hosts and the conductor share.
+pub struct Shared {
+    /// What the seed means.
+    pub plan: Plan,
+    /// The sites, by id − 1.
+    pub sites: RefCell<Vec<Rc<Site>>>,
+    /// What was asked and told.
+    pub history: History,
+    /// Line by line.
+    pub trace: Rc<Trace>,
+    /// The clients are to stop.
+    pub is_over: Cell<bool>,
+    /// Clients that have stopped.
+    pub clients_done: Cell<usize>,
+    /// The channel is there.
+    pub is_open: Cell<bool>,
+    /// The last look is done.
+    pub is_audited: Cell<bool>,
+    elapsed: Cell<Duration>,
+}
+
+impl Shared {
+    /// Simulated time.
+    pub fn now(&self) -> Duration {
+        turmoil::sim_elapsed().unwrap_or(self.elapsed.get())
+    }
+
+    /// Takes a line down.
+    pub fn say(&self, line: impl AsRef<str>) {
+        self.trace.say(self.now(), line);
+    }
+
+    /// Nodes that run.
+    pub fn up(&self) -> Vec<u64> {
+        self.sites.borrow().iter().filter(|site| site.node.borrow().is_some()).map(|site| site.id).collect()
+    }
+
+    /// A node, if it runs.
+    pub fn node(&self, id: u64) -> Option<Node> {
+        self.sites.borrow().get(id as usize - 1)?.node.borrow().clone()
+    }
+
+    /// A site.
+    pub fn site(&self, id: u64) -> Rc<Site> {
+        self.sites.borrow()[id as usize - 1].clone()
+    }
+}
+
+/// What a run came to.
+pub struct Outcome {
+    /// The trace.
+    pub trace: Rc<Trace>,
+    /// What does not hold.
+    pub violations: Vec<String>,
+    /// How long it was, in the simulation.
+    pub simulated: Duration,
+    /// Kinds of faults that came.
+    pub faults: Vec<&'static str>,
+}
+
+/// The simulation and its conductor.
+pub struct World<'a> {
+    /// Hosts, links and time.
+    pub sim: turmoil::Sim<'a>,
+    /// What the hosts see too.
+    pub shared: Rc<Shared>,
+    ticks: u64,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64) -> Outcome {
+    let plan = Plan::of(seed);
+    let mut builder = turmoil::Builder::new();
+    builder
+        .rng_seed(seed)
+        .tick_duration(TICK)
+        .simulation_duration(Duration::from_secs(3_600))
+        .min_message_latency(Duration::from_micros(200))
+        .max_message_latency(plan.latency)
+        .tcp_capacity(4_096);
+    let mut world = World {
+        sim: builder.build(),
+        shared: Rc::new(Shared {
+            plan: plan.clone(),
+            sites: RefCell::default(),
+            history: History::default(),
+            trace: Rc::new(Trace::new()),
+            is_over: Cell::new(false),
+            clients_done: Cell::new(0),
+            is_open: Cell::new(false),
+            is_audited: Cell::new(false),
+            elapsed: Cell::default(),
+        }),
+        ticks: 0,
+    };
+    world.shared.say(format!("{plan:?}"));
+    (0..FOUNDERS).for_each(|_| _ = world.add_site());
+    let mut faults = Faults::new(&plan);
+    let violation = world.play(&mut faults).err();
+    let mut violations: Vec<String> = violation.into_iter().collect();
+    if violations.is_empty() {
+        world.read_disks();
+    }
+    violations.extend(invariants::check(&world.shared.history));
+    let simulated = world.shared.elapsed.get();
+    let trace = world.shared.trace.clone();
+    // Hosts that end outside of the simulation find neither time nor network there.
+    std::mem::forget(world);
+    Outcome { trace, violations, simulated, faults: faults.seen() }
+}
+
+impl World<'_> {
+    /// One more site, whose host starts at once.
+    pub fn add_site(&mut self) -> u64 {
+        let id = self.shared.sites.borrow().len() as u64 + 1;
+        let site = Site::new(id, &self.shared.plan);
+        self.shared.sites.borrow_mut().push(site.clone());
+        let trace = self.shared.trace.clone();
+        self.sim.host(host(id), move || site.clone().live(FOUNDERS, trace.clone()));
+        id
+    }
+
+    /// Time goes on by one tick.
+    pub fn step(&mut self) -> Result<(), String> {
+        self.sim.step().map_err(|error| format!("a host failed: {error}"))?;
+        self.ticks += 1;
+        self.shared.elapsed.set(self.sim.elapsed());
+        self.observe();
+        // A process that stopped by itself is started again by its supervisor, unless its disk is at fault for good.
+        let stopped: Vec<u64> =
+            self.shared.sites.borrow().iter().filter(|site| site.stopped.borrow().is_some()).map(|s| s.id).collect();
+        for id in stopped {
+            self.kill(id);
+        }
+        Ok(())
+    }
+
+    fn observe(&self) {
+        for site in self.shared.sites.borrow().iter() {
+            let Some(applied) = site.node.borrow().as_ref().and_then(|node| node.views().applied()) else { continue };
+            let mut heads = self.shared.history.heads.borrow_mut();
+            let is_first = heads.entry(applied.index).or_default().entry(applied.head).or_default().insert(site.id);
+            if is_first {
+                let line = format!("node {} has {} of term {}", site.id, applied.index, applied.term);
+                drop(heads);
+                self.shared.say(line);
+            }
+        }
+    }
+
+    /// The process ends at once.
+    pub fn kill(&mut self, id: u64) {
+        let site = self.shared.site(id);
+        site.disk.kill();
+        self.end(&site);
+    }
+
+    /// The machine ends at once, and what it had not synced may be gone.
+    pub fn cut_power(&mut self, id: u64) {
+        let site = self.shared.site(id);
+        site.disk.power_cut();
+        self.end(&site);
+    }
+
+    fn end(&mut self, site: &Site) {
+        site.node.take();
+        site.stopped.take();
+        site.is_up.set(false);
+        self.sim.crash(host(site.id));
+    }
+
+    /// Starts what is down.
+    pub fn start(&mut self, id: u64) {
+        let site = self.shared.site(id);
+        if !site.is_up.replace(true) {
+            self.sim.bounce(host(id));
+        }
+    }
+
+    /// Time goes on until something holds.
+    fn until(&mut self, what: &str, within: Duration, holds: impl Fn(&Shared) -> bool) -> Result<(), String> {
+        let end = self.shared.elapsed.get() + within;
+        while !holds(&self.shared) {
+            self.step()?;
+            let down: Vec<u64> =
+                self.shared.sites.borrow().iter().filter(|site| !site.is_up.get()).map(|site| site.id).collect();
+            down.into_iter().for_each(|id| self.start(id));
+            if self.shared.elapsed.get() > end {
+                return Err(format!("converges: within {within:?} it did not come to this: {what}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn play(&mut self, faults: &mut Faults) -> Result<(), String> {
+        let shared = self.shared.clone();
+        self.sim.host("opener", move || {
+            let shared = shared.clone();
+            async move {
+                let mut random = stream(shared.plan.seed, "opener");
+                clients::insist(&shared, "open", clients::open(), usize::MAX, &mut random).await;
+                shared.is_open.set(true);
+                std::future::pending().await
+            }
+        });
+        self.until("the channel is open", Duration::from_secs(60), |shared| shared.is_open.get())?;
+
+        for number in 0..self.shared.plan.clients {
+            let shared = self.shared.clone();
+            self.sim.host(format!("client{number}"), move || clients::client(shared.clone(), number));
+        }
+        let end = self.shared.elapsed.get() + self.shared.plan.faults_for;
+        while self.shared.elapsed.get() < end {
+            faults.come_and_go(self);
+            self.step()?;
+        }
+
+        self.shared.say("all faults end");
+        faults.end_all(self);
+        self.shared.is_over.set(true);
+        let clients = self.shared.plan.clients;
+        self.until("the clients have stopped", HEALED_WITHIN, |shared| shared.clients_done.get() == clients)?;
+        let shared = self.shared.clone();
+        self.sim.host("audit", move || clients::audit(shared.clone()));
+        self.until("everything is examined", HEALED_WITHIN, |shared| shared.is_audited.get())?;
+        let same = |shared: &Shared| {
+            let up = shared.up();
+            let mut at = up.iter().filter_map(|id| shared.node(*id)?.views().applied().map(|applied| applied.index));
+            let first = at.next();
+            up.len() as u64 >= FOUNDERS && at.all(|other| Some(other) == first)
+        };
+        self.until("all nodes have the same", HEALED_WITHIN, same)
+    }
+
+    /// What stands on the disks, once nothing runs any more.
+    fn read_disks(&self) {
+        use sillok_chronicle::{Chronicle, Options, Workers};
+        for site in self.shared.sites.borrow().iter() {
+            let dir = format!("/site{}/chronicle", site.id);
+            let copy = site.disk.fork(0);
+            let mut options = Options::new(dir);
+            options.disk = copy.boot();
+            options.segment_bytes = self.shared.plan.segment_bytes;
+            options.workers = Workers::Opener(std::sync::Arc::new(|| {}));
+            let Ok(chronicle) = Chronicle::open(options) else { continue };
+            let end = chronicle.committed().map_or(0, |committed| committed.index + 1);
+            let entries = chronicle.read(0, end, usize::MAX).unwrap_or_default();
+            self.shared.history.entries.borrow_mut().insert(site.id, entries);
+        }
+    }
+}

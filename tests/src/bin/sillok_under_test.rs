@@ -1,0 +1,7 @@
+//! The one binary, `sillok`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sillok_cli::main()
+}
