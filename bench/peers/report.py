@@ -38,6 +38,8 @@ def text(results, systems):
     for peer, turns in results["pairs"].items():
         lines += ["", f"Sillok / {labels[peer]}: medians of {len(turns[peer])} turns each, A B A B"]
         lines += table(results["tables"][peer])
+        shares = [turn["others_share"] for both in turns.values() for turn in both]
+        lines.append(f"Others' processes took {median(shares):.0%} of the CPU, {max(shares):.0%} in the worst turn.")
     if results["failover"]:
         lines += ["", "Longest gap between two acknowledgements after kill -9 of the leader, s:"]
         for name, gaps in results["failover"].items():
@@ -50,6 +52,7 @@ def compare(ours, theirs):
     """A row for each level. The ratio is the median of the turns' ratios: what the machine does to a turn, it does to
     both of its halves."""
     rows = []
+    ours, theirs = ([turn["levels"] for turn in turns] for turns in (ours, theirs))
     for level in theirs[0]:
         def middle(turns, key):
             return median(turn[level][key] for turn in turns)
