@@ -414,6 +414,8 @@ fn opening_reads_next_to_nothing_of_sealed_segments() {
         append(&chronicle, (0..252 * sealed + 1).map(alike).collect()).unwrap();
         chronicle.set_committed(chronicle.last().unwrap());
         until("sealed", || chronicle.sealed().len() as u64 == sealed);
+        // The current segment and the next: opening looks at the next one too, if it was made in time.
+        until("the next segment is made", || segments(&sim).len() as u64 == sealed + 2);
         chronicle.close();
         let before = sim.bytes_read();
         let chronicle = open(&sim);
