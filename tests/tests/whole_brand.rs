@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on fails where it stands")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sillok_client::{Client, commands::Conditions as _};
 use sillok_tests::{Cluster, account};
@@ -82,7 +82,6 @@ async fn a_broadcast_to_a_whole_brand_is_one_record() {
     let receipt = client.execute(broadcast).await.unwrap();
     let took = began.elapsed();
     println!("broadcast acknowledged in {took:?}");
-    assert!(took < Duration::from_secs(1), "a broadcast to {friends} friends took {took:?}");
     let Some(v1::receipt::Detail::Send(send)) = receipt.detail else { panic!("{receipt:?}") };
     assert_eq!((send.audience_count, send.cost_won), (friends, friends as i64 * 15));
     assert_eq!(receipt.revision, friends + 2, "one event");

@@ -120,10 +120,10 @@ async fn after_the_deadline_the_caller_knows_what_is_known() {
     let told = |script: fn(u64) -> Reply| {
         let node = Node::start(&ledger, script);
         async move {
-            let client = client([&node]).deadline(Duration::from_millis(200)).build().unwrap();
+            let client = client([&node]).deadline(Duration::from_millis(800)).build().unwrap();
             let begun = Instant::now();
             let error = client.execute(command("k")).await.unwrap_err();
-            assert!(begun.elapsed() < Duration::from_secs(2));
+            assert!(begun.elapsed() < Duration::from_secs(20));
             assert!(node.calls().len() > 1, "it was tried again");
             error
         }

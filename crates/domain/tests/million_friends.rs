@@ -2,7 +2,7 @@
 //!
 //! In a process of its own, because it reads what the process occupies.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sillok_domain::{
     Attribute, Channel, Command, Consent, Context, Event, FriendSource, Intent, MessageBody, Overlay, decide,
@@ -38,7 +38,7 @@ fn resident_bytes() -> Option<usize> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_friend_costs_at_most_150_bytes_and_a_broadcast_no_time_to_speak_of() {
+fn a_friend_costs_at_most_150_bytes_and_a_broadcast_counts_every_one() {
     let before = resident_bytes().expect("Linux tells");
     let mut channel = Channel::new();
     channel.apply(1, 0, None, &Event::ChannelOpened { name: "전국 가게".into() });
@@ -57,6 +57,4 @@ fn a_friend_costs_at_most_150_bytes_and_a_broadcast_no_time_to_speak_of() {
     let Event::BroadcastAccepted { audience, .. } = &events[0] else { panic!("{events:?}") };
     assert_eq!(audience.members.len() + audience.excluded_without_consent, u64::from(FRIENDS));
     println!("{each} bytes a friend; an advertisement to {FRIENDS} took {took:?}");
-    // Far above what it takes, also on a busy machine in the dev profile; far below one step a friend and allocation.
-    assert!(took < Duration::from_millis(250), "{took:?}");
 }
