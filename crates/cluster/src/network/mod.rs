@@ -11,6 +11,7 @@ mod identity;
 mod raft_network;
 mod read_index;
 mod transport;
+mod unanswered;
 
 pub(crate) use channels::{
     AddressBook, CONNECTION_WINDOW_BYTES, MAX_MESSAGE_BYTES, PeerClient, PeerUnavailable, Peers, STREAM_WINDOW_BYTES,
@@ -21,3 +22,4 @@ pub(crate) use identity::{Guard, LocalIdentity, NodeIdentity, cluster_hex};
 pub(crate) use raft_network::NetworkFactory;
 pub(crate) use read_index::read_index;
 pub use transport::{Connection, Incoming, Transport};
+pub(crate) use unanswered::Unanswered;

@@ -30,6 +30,7 @@ use super::{
     convert,
     fence::Fence,
     identity::NodeIdentity,
+    unanswered::Unanswered,
 };
 use crate::{
     acks::Acks,
@@ -52,6 +53,7 @@ pub(crate) struct NetworkFactory {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) execution: Execution,
     pub(crate) fence: Arc<Fence>,
+    pub(crate) unanswered: Arc<Unanswered>,
 }
 
 impl NetworkFactory {
@@ -116,10 +118,12 @@ impl PeerNetwork {
         deadline: Duration,
     ) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
         let sent_at = self.parts.clock.now();
+        self.parts.unanswered.asked(self.to.id, request.vote.leader_id.term);
         let head = self.head_in_memory(request.prev_log_id.as_ref());
         let mut client = self.client(Lane::Quick, deadline)?;
         let request = convert::append_to(&request, head, sent_at);
         let response = client.heartbeat(request).await.map_err(|status| self.failed(&status))?.into_inner();
+        self.parts.unanswered.answered(self.to.id);
         convert::appended_from(response).map_err(unreachable)
     }
 
@@ -144,6 +148,12 @@ impl PeerNetwork {
         // After a failure openraft pauses within `input` and nowhere else: whoever opens the stream before there is a first
         // request calls a peer that refuses connections again and again without a pause.
         let Some(first) = requests.recv().await else { return Ok(futures::stream::empty().boxed()) };
+        self.parts.unanswered.may_append(self.to.id, progress.term.load(Ordering::Acquire)).map_err(|silent| {
+            unreachable(format!(
+                "it has answered nothing for {} ms; a leader that hears nobody falls silent",
+                silent.as_millis()
+            ))
+        })?;
         let requests = futures::stream::iter([first]).chain(ReceiverStream::new(requests));
         let mut client = self.client(Lane::Bulk, self.parts.timings.rpc_deadline())?;
         let answers = client.append(requests).await.map_err(|status| self.failed(&status))?.into_inner();
@@ -170,6 +180,7 @@ impl PeerNetwork {
             Err(status) => return Some((Err(self.failed(&status)), None)),
         };
         session.answered += 1;
+        self.parts.unanswered.answered(self.to.id);
         let result = match convert::appended_from(answer) {
             Ok(result) => result,
             Err(bad) => return Some((Err(unreachable(bad)), None)),

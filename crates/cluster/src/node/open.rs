@@ -23,7 +23,7 @@ use crate::{
     execution::ChronicleWork,
     failure::{Failure, FailureKind, FailureSink},
     log_store::LogStore,
-    network::{AddressBook, Contact, Fence, Guard, LocalIdentity, NetworkFactory, NodeIdentity, Peers},
+    network::{AddressBook, Contact, Fence, Guard, LocalIdentity, NetworkFactory, NodeIdentity, Peers, Unanswered},
     options::{NodeOptions, Timings},
     peer_service::PeerListener,
     repair,
@@ -202,6 +202,7 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
         clock: options.clock.clone(),
         execution: options.execution.clone(),
         fence: fence.clone(),
+        unanswered: Arc::new(Unanswered::new(Duration::from_millis(options.timings.election_max_ms))),
     };
     let raft = Raft::new(options.id, config, network, log, pointer)
         .await
