@@ -95,6 +95,11 @@ pub(crate) enum Command {
     Bench(bench::BenchCommand),
     /// Ask one node whether it serves; for health checks of containers
     Health(health::HealthArgs),
+    /// Print what a shell needs to complete these commands, such as `source <(sillok completions bash)`
+    Completions {
+        /// Whose language
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Taken by every command that is recorded.

@@ -17,7 +17,7 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::{
     api::Api,
@@ -44,6 +44,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => commands::serve::run(args),
         Command::DrillNode(args) => commands::drill_node::run(args),
         Command::Verify(args) => commands::verify::run(&args, out).map(|()| ExitCode::SUCCESS),
+        Command::Completions { shell } => complete(shell, out),
         // Children are started from the thread that stays: this one.
         Command::Dev(args) => on_this_thread(dev::run(args)),
         Command::Drill(args) => on_threads(commands::drill::run(args, out)),
@@ -61,6 +62,13 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
 }
 
+fn complete(shell: clap_complete::Shell, out: Out) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sillok", &mut script);
+    out.line(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn ask(command: Command, session: Session) -> Result<(), Failure> {
     match command {
         Command::Channel(command) => commands::channel::run(command, &session).await,
@@ -76,6 +84,7 @@ async fn ask(command: Command, session: Session) -> Result<(), Failure> {
         | Command::Serve(_)
         | Command::Verify(_)
         | Command::Health(_)
+        | Command::Completions { .. }
         | Command::Drill(_)
         | Command::DrillNode(_) => Err(Failure::usage("this command asks no cluster")),
     }

@@ -179,4 +179,28 @@ mod tests {
         assert_eq!(described.len(), METRICS.len(), "described twice");
         assert_eq!(used, described);
     }
+
+    /// A panel that asks for what no node tells stays empty for ever, and nobody would know.
+    #[test]
+    fn the_dashboard_asks_for_metrics_that_are_there() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docker/observe/dashboards/sillok.json");
+        let dashboard: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap();
+        let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+        let mut asked = 0;
+        for expression in targets.map(|target| target["expr"].as_str().unwrap()) {
+            for word in expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                if !word.starts_with("sillok_") {
+                    continue;
+                }
+                asked += 1;
+                let there = METRICS.iter().any(|&(kind, name, ..)| match kind {
+                    Kind::Histogram => ["_bucket", "_sum", "_count"].iter().any(|part| word == format!("{name}{part}")),
+                    Kind::Counter | Kind::Gauge => word == name,
+                });
+                assert!(there, "{word} in {expression}");
+            }
+        }
+        assert!(asked > 30, "{asked}");
+    }
 }

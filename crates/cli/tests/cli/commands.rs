@@ -202,3 +202,17 @@ fn nobody_listening_is_said_at_once() {
     assert_eq!(answer.code, 4, "{answer:?}");
     assert!(answer.err.starts_with("sillok: nobody answers at 127.0.0.1:1; nothing was recorded\n"), "{}", answer.err);
 }
+
+#[test]
+fn completions_are_a_script_that_the_shell_takes() {
+    let dir = dir();
+    let script = ok(dir.path(), &["completions", "bash"]).out;
+    for word in ["friend", "drill", "--retry-key"] {
+        assert!(script.contains(word), "{word} is not completed");
+    }
+    let file = dir.path().join("sillok.bash");
+    fs::write(&file, script).unwrap();
+    let script = "source \"$0\" && complete -p sillok";
+    let taken = std::process::Command::new("bash").args(["-c", script]).arg(&file).output().unwrap();
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+}
