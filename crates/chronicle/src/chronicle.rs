@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Due, Entry, Epoch, Failure, FormatError, Identity, LogId, MAX_PAYLOAD_BYTES, OpenError, Options, ReadError,
+    Due, Entry, Epoch, Failure, FormatError, Identity, LogId, MAX_PAYLOAD_BYTES, OpenError, Options, ReadError, Scrub,
     SegmentInfo, Vote, Workers, WriteError,
     disk::{Dir, Disk},
     frame, read, recover,
@@ -347,6 +347,11 @@ impl Chronicle {
         found.dedup();
         out.append(&mut found);
         Ok(())
+    }
+
+    /// Begins to read everything once more from the disk; see [`Scrub`].
+    pub fn scrub(&self) -> Scrub {
+        Scrub::new(Arc::clone(&self.handle.shared))
     }
 
     /// The sealed segments, in order.

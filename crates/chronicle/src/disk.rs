@@ -49,6 +49,9 @@ pub trait File: Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Lets the system forget what it keeps of these bytes in memory, where that is durable: the next read asks the disk
+    /// itself. No more than a hint.
+    fn forget(&self, _offset: u64, _len: u64) {}
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
@@ -154,6 +157,14 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn forget(&self, offset: u64, len: u64) {
+        // A length of zero would mean all the rest.
+        if let Some(len) = std::num::NonZero::new(len) {
+            // A system that keeps the pages only makes the reader trust its memory.
+            let _ = rustix::fs::fadvise(&self.0, offset, Some(len), rustix::fs::Advice::DontNeed);
+        }
     }
 }
 

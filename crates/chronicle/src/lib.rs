@@ -5,8 +5,8 @@
 //! is drawn in `docs/chronicle-format.md`. This crate knows bytes, indexes and terms; no consensus, no async.
 //!
 //! The way of an entry: [`Chronicle::append`] → `log` (readable) → `writer` (durable) → `seal` (for ever).
-//! The way back: `examine` says what is there, `recover` makes it sound, `read` finds it; `mend` puts back what is damaged,
-//! with entries that a peer still has.
+//! The way back: `examine` says what is there, `recover` makes it sound, `read` finds it; `scrub` reads all of it over and over;
+//! `mend` puts back what is damaged, with entries that a peer still has.
 
 mod ahead;
 mod chronicle;
@@ -24,6 +24,7 @@ mod options;
 mod read;
 mod recover;
 mod scan;
+mod scrub;
 mod seal;
 mod sealed;
 mod shared;
@@ -38,6 +39,7 @@ pub use disk::{Disk, File, LockGuard, RealDisk, SECTOR_BYTES};
 pub use error::{Damage, DamageReason, Failure, FormatError, MendError, OpenError, ReadError, VerifyError, WriteError};
 pub use mend::{Mended, Mending, Wanted};
 pub use options::{Fold, KeysOf, NoFold, Now, Options, Spawn, Workers};
+pub use scrub::{Scrub, Scrubbed};
 pub use types::{Entry, Epoch, Identity, LogId, SegmentInfo, Vote};
 pub use verify::{Progress, Report, SegmentReport, TailState, Visit, verify, verify_visiting};
 pub use work::Due;

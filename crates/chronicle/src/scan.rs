@@ -56,15 +56,37 @@ pub(crate) struct Scan<'a> {
     pub(crate) last: Option<LogId>,
     /// Frames end before this offset.
     limit: u64,
+    /// How much is read at a time, in bytes.
+    window_bytes: u64,
     window: Bytes,
     window_at: u64,
+    /// How much was read, in bytes.
+    pub(crate) read: u64,
 }
 
 impl<'a> Scan<'a> {
     /// A walk from `offset` up to `limit` or the end of the file; `last` is the entry before.
     pub(crate) fn new(file: &'a dyn File, offset: u64, limit: u64, last: Option<LogId>) -> io::Result<Self> {
+        Self::windowed(file, offset, limit, last, WINDOW_BYTES)
+    }
+
+    /// As [`Scan::new`], reading `window_bytes` at a time.
+    pub(crate) fn windowed(
+        file: &'a dyn File,
+        offset: u64,
+        limit: u64,
+        last: Option<LogId>,
+        window_bytes: u64,
+    ) -> io::Result<Self> {
         let limit = limit.min(file.len()?);
-        Ok(Self { file, offset, last, limit, window: Bytes::new(), window_at: offset })
+        Ok(Self { file, offset, last, limit, window_bytes, window: Bytes::new(), window_at: offset, read: 0 })
+    }
+
+    /// Whether the next step needs no reading: a whole frame stands in what was read last.
+    pub(crate) fn is_read_ahead(&self) -> bool {
+        let begin = (self.offset - self.window_at) as usize;
+        let rest = self.window.get(begin..).unwrap_or_default();
+        Head::parse(rest).is_some_and(|head| head.frame_bytes() <= rest.len() as u64)
     }
 
     /// The index of the next entry.
@@ -102,13 +124,14 @@ impl<'a> Scan<'a> {
     fn bytes(&mut self, offset: u64, len: u64) -> io::Result<Bytes> {
         let end = (offset + len).min(self.limit).max(offset);
         if end > self.window_at + self.window.len() as u64 {
-            let until = end.max(offset + WINDOW_BYTES).min(self.limit);
+            let until = end.max(offset + self.window_bytes).min(self.limit);
             self.window = match read_exact(self.file, offset, until - offset) {
                 // Perhaps only what was read ahead: the error must come where the bytes are that cannot be read.
                 Err(_) if until > end => read_exact(self.file, offset, end - offset)?,
                 window => window?,
             };
             self.window_at = offset;
+            self.read += self.window.len() as u64;
         }
         let begin = (offset - self.window_at) as usize;
         let available = self.window.len().saturating_sub(begin).min((end - offset) as usize);

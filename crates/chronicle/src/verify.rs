@@ -2,6 +2,8 @@
 
 use std::{io, num::NonZero, path::Path, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{
     Entry, Epoch, Identity, LogId, Vote,
     disk::{Dir, Disk, File},
@@ -301,28 +303,57 @@ impl<P: FnMut(Progress)> Check<'_, P> {
 
 /// Checks what of the footer was not checked when the segment was loaded (trailer, state and filter were).
 pub(crate) fn check_footer(trailer: &Trailer, file: &dyn File) -> Result<(), FooterError> {
-    let read = |range: Range| {
-        read_exact(file, range.offset, range.len).map_err(|source| FooterError::Io { offset: range.offset, source })
-    };
-    let mut last = None;
-    for n in 0..trailer.blocks() {
-        let range = trailer.key_block(n);
-        let damaged = |part| FooterError::Damaged { offset: range.offset, part };
-        let block = read(range)?;
-        for pair in parse_key_block(&block).ok_or_else(|| damaged("keys"))? {
-            if last.is_some_and(|last| last >= pair) {
-                return Err(damaged("order of the keys"));
-            }
-            last = Some(pair);
-        }
-    }
-    let range = trailer.directory();
-    if Directory::parse(trailer, &read(range)?).is_none() {
-        return Err(FooterError::Damaged { offset: range.offset, part: "directory" });
-    }
-    let range = trailer.padding();
-    if read(range)?.iter().any(|&byte| byte != 0) {
-        return Err(FooterError::Damaged { offset: range.offset, part: "padding" });
-    }
+    let mut check = FooterCheck::default();
+    while check.step(trailer, file, u64::MAX)? > 0 {}
     Ok(())
+}
+
+/// How far the check of a footer has come.
+#[derive(Default)]
+pub(crate) struct FooterCheck {
+    /// Key blocks that verify.
+    blocks: u64,
+    last: Option<(u64, u32)>,
+    done: bool,
+}
+
+impl FooterCheck {
+    /// Checks about `max_bytes` more, at least one part; how many bytes were read, 0 once all is checked.
+    pub(crate) fn step(&mut self, trailer: &Trailer, file: &dyn File, max_bytes: u64) -> Result<u64, FooterError> {
+        if self.done {
+            return Ok(0);
+        }
+        let mut read = 0;
+        while self.blocks < trailer.blocks() && read < max_bytes {
+            let range = trailer.key_block(self.blocks);
+            let damaged = |part| FooterError::Damaged { offset: range.offset, part };
+            let block = read_range(file, range)?;
+            for pair in parse_key_block(&block).ok_or_else(|| damaged("keys"))? {
+                if self.last.is_some_and(|last| last >= pair) {
+                    return Err(damaged("order of the keys"));
+                }
+                self.last = Some(pair);
+            }
+            self.blocks += 1;
+            read += range.len;
+        }
+        if self.blocks < trailer.blocks() {
+            return Ok(read);
+        }
+        let range = trailer.directory();
+        if Directory::parse(trailer, &read_range(file, range)?).is_none() {
+            return Err(FooterError::Damaged { offset: range.offset, part: "directory" });
+        }
+        let padding = trailer.padding();
+        if read_range(file, padding)?.iter().any(|&byte| byte != 0) {
+            return Err(FooterError::Damaged { offset: padding.offset, part: "padding" });
+        }
+        self.done = true;
+        // Never 0: that says that nothing is left.
+        Ok((read + range.len + padding.len).max(1))
+    }
+}
+
+fn read_range(file: &dyn File, range: Range) -> Result<Bytes, FooterError> {
+    read_exact(file, range.offset, range.len).map_err(|source| FooterError::Io { offset: range.offset, source })
 }

@@ -19,6 +19,7 @@ use crate::{
     network::{Contact, Guard, PeerClient, PeerUnavailable, Peers},
     options::{Clock, NodeOptions},
     roster::Roster,
+    scrub::Scrubbing,
     types::{Applied, LogId, Raft},
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) clocks: Clocks,
     /// Peers that lately said that their disk is full.
     pub(crate) full: parking_lot::Mutex<BTreeSet<u64>>,
+    /// What is known of this node's copy, and of the others'.
+    pub(crate) scrub: Scrubbing,
     /// Cancelled when the node stops: loops end, streams end.
     pub(crate) stopping: CancellationToken,
     /// When a leader was last heard.

@@ -65,6 +65,7 @@ impl Node {
         tasks.spawn(follow::guarded("metrics", failures, crate::telemetry::publish(core.clone(), front.clone())));
         tasks.spawn(follow::guarded("disk watch", failures, handover::watch_own_disk(core.clone())));
         tasks.spawn(follow::guarded("clocks", failures, clocks::keep_comparing(core.clone())));
+        tasks.spawn(follow::guarded("scrub", failures, crate::scrub::keep_scrubbing(core.clone())));
         tasks.spawn(follow::guarded("membership", failures, membership::keep_in_order(core.clone())));
         tasks.spawn(follow::guarded("bootstrap", failures, crate::bootstrap::form_initial(core.clone())));
         let inner =

@@ -38,6 +38,8 @@ pub struct NodeOptions {
     pub tail_cache_bytes: u64,
     /// The views' part.
     pub views: ViewsOptions,
+    /// How the chronicle is checked in the background.
+    pub scrub: ScrubOptions,
     /// Files; a simulation gives its own.
     pub disk: Arc<dyn Disk>,
     /// Wall time; a simulation gives its own.
@@ -69,6 +71,7 @@ impl NodeOptions {
             segment_bytes: 64 << 20,
             tail_cache_bytes: 64 << 20,
             views: ViewsOptions::default(),
+            scrub: ScrubOptions::default(),
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             execution: Execution::Threads,
@@ -192,6 +195,24 @@ pub struct ViewsOptions {
 impl Default for ViewsOptions {
     fn default() -> ViewsOptions {
         ViewsOptions { cache_bytes: 32 << 20, spill_every: Duration::from_secs(1), in_memory: false }
+    }
+}
+
+/// How the chronicle is checked in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubOptions {
+    /// Whether it is.
+    pub enabled: bool,
+    /// It reads at most so many bytes a second; from 1.
+    pub bytes_per_second: u64,
+    /// From the beginning of one pass to that of the next. The first one begins a minute after the start, or sooner where
+    /// this is less.
+    pub every: Duration,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> ScrubOptions {
+        ScrubOptions { enabled: true, bytes_per_second: 8 << 20, every: Duration::from_secs(24 * 3_600) }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     membership,
     network::{CONNECTION_WINDOW_BYTES, Heard, Incoming, MAX_MESSAGE_BYTES, STREAM_WINDOW_BYTES, convert},
     options::NodeOptions,
-    repair, status,
+    repair, scrub, status,
     types::{TypeConfig, from_raft_id},
 };
 
@@ -326,6 +326,12 @@ impl peer_server::Peer for PeerService {
     async fn vitals(&self, request: Request<peer::VitalsRequest>) -> Result<Response<peer::VitalsResponse>, Status> {
         self.core.guard.verify(request.metadata())?;
         let (clock_unix_nanos, disk_full) = (self.core.clock.now(), self.core.chronicle.is_disk_full());
-        Ok(Response::new(peer::VitalsResponse { clock_unix_nanos, disk_full }))
+        let scrub = Some(self.core.scrub.status());
+        Ok(Response::new(peer::VitalsResponse { clock_unix_nanos, disk_full, scrub }))
+    }
+
+    async fn digests(&self, request: Request<peer::DigestsRequest>) -> Result<Response<peer::DigestsResponse>, Status> {
+        self.core.guard.verify(request.metadata())?;
+        Ok(Response::new(scrub::digests_here(&self.core, request.into_inner())?))
     }
 }

@@ -33,10 +33,21 @@ const FREE_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is said that nobody answers.
 const REMIND_EVERY: Duration = Duration::from_secs(15);
 
-/// Mends what opening the chronicle finds damaged, or the segment of `suspect`; how many segments that were. Waits for peers
-/// as long as one of them has not answered.
-pub(crate) async fn repair(options: &Arc<NodeOptions>, suspect: Option<&Damage>) -> Result<usize, StartError> {
-    let mut mended = 0;
+/// What was repaired when the chronicle was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Repaired {
+    pub(crate) segments: usize,
+    /// Those that came from peers.
+    pub(crate) entries: u64,
+}
+
+/// Mends what opening the chronicle finds damaged, or the segment of `suspect`, and adds it to `repaired`. Waits for peers as
+/// long as one of them has not answered.
+pub(crate) async fn repair(
+    options: &Arc<NodeOptions>,
+    suspect: Option<&Damage>,
+    repaired: &mut Repaired,
+) -> Result<(), StartError> {
     while let Some(mending) = begin(options, suspect).await? {
         let damage = mending.damage().clone();
         tracing::warn!(
@@ -57,10 +68,11 @@ pub(crate) async fn repair(options: &Arc<NodeOptions>, suspect: Option<&Damage>)
             segment, entries, bytes, from, kept_as, elapsed = ?begun.elapsed(),
             "repaired the chronicle: what was damaged is again what was written"
         );
-        mended += 1;
+        repaired.segments += 1;
+        repaired.entries += entries;
     }
     say(options, None);
-    Ok(mended)
+    Ok(())
 }
 
 fn say(options: &NodeOptions, trouble: Option<String>) {

@@ -106,6 +106,7 @@ pub(crate) async fn nodes(core: &Arc<Core>) -> Vec<v1::NodeStatus> {
 fn node_statuses(core: &Core, roster: &RosterView, known: &BTreeMap<u64, Known>) -> Vec<v1::NodeStatus> {
     let leader = core.leader().map(|(leader, _)| leader);
     let clocks = core.clocks.offsets();
+    let mut scrubs = core.scrub.statuses(core.id);
     let leaders_last = match leader {
         Some(leader) if leader == core.id => core.chronicle.last().map(|last| last.index),
         Some(leader) => known.get(&leader).and_then(|known| known.flushed),
@@ -132,6 +133,7 @@ fn node_statuses(core: &Core, roster: &RosterView, known: &BTreeMap<u64, Known>)
                 lag_entries: leaders_last.zip(flushed).map(|(last, flushed)| last.saturating_sub(flushed)),
                 flushed_index: flushed,
                 clock_offset_ms: clocks.get(&id).map(|nanos| nanos / 1_000_000),
+                scrub: scrubs.remove(&id),
             }
         })
         .collect()
@@ -202,8 +204,11 @@ fn site_loss(
             left >= placement::quorum(voters.len())
         });
     let reads_continue = elsewhere.iter().any(is_up);
+    // A copy that differs from the others' counts for nothing until somebody has said which is right.
+    let doubted = core.scrub.doubted(core.id);
+    let (doubted, trusted): (Vec<u64>, Vec<u64>) = elsewhere.iter().partition(|id| doubted.contains(id));
     // A node that is down keeps its chronicle: its copy counts for the data.
-    let furthest = elsewhere.iter().filter_map(|id| known.get(id)?.flushed).max();
+    let furthest = trusted.iter().filter_map(|id| known.get(id)?.flushed).max();
     // `None`: not known here.
     let at_risk = match (committed, furthest) {
         (None, _) => Some(0),
@@ -216,7 +221,7 @@ fn site_loss(
         }
     };
     let (data_safe, events_at_risk) = (at_risk == Some(0), at_risk.unwrap_or(0));
-    let summary = summary(site, at_risk, writes_continue, reads_continue);
+    let summary = summary(site, at_risk, writes_continue, reads_continue, &doubted);
     v1::SiteLoss {
         site: site.to_owned(),
         nodes: at_site,
@@ -228,7 +233,7 @@ fn site_loss(
     }
 }
 
-fn summary(site: &str, at_risk: Option<u64>, writes: bool, reads: bool) -> String {
+fn summary(site: &str, at_risk: Option<u64>, writes: bool, reads: bool, doubted: &[u64]) -> String {
     let data = match at_risk {
         Some(0) => "no acknowledged event would be lost".to_owned(),
         None => "it is not known here whether another site has everything".to_owned(),
@@ -240,5 +245,15 @@ fn summary(site: &str, at_risk: Option<u64>, writes: bool, reads: bool) -> Strin
         (false, true) => "writes would stop, and reads would be stale",
         (false, false) => "writes and reads would stop",
     };
-    format!("If {site} burns now: {data}; {service}.")
+    let doubt = match doubted {
+        [] => String::new(),
+        ids => {
+            let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+            format!(
+                " Not counted, because it differs from another node's: the copy of node {}.",
+                ids.join(" and of node ")
+            )
+        }
+    };
+    format!("If {site} burns now: {data}; {service}.{doubt}")
 }

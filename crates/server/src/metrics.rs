@@ -108,6 +108,28 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Kind::Gauge, "sillok_repairing", Unit::Count, "1 while the chronicle is repaired from peers, else 0."),
     (Kind::Counter, "sillok_repairs_total", Unit::Count, "Damaged segments, by what became of their repair."),
     (Kind::Counter, "sillok_repaired_entries_total", Unit::Count, "Entries that came back from peers."),
+    // The scrub.
+    (
+        Kind::Counter,
+        "sillok_scrub_read_bytes_total",
+        Unit::Bytes,
+        "Read from the disk to check the chronicle in the background.",
+    ),
+    (Kind::Counter, "sillok_scrub_segments_total", Unit::Count, "Sealed segments that verified, over all passes."),
+    (Kind::Counter, "sillok_scrub_passes_total", Unit::Count, "Whole passes over the chronicle."),
+    (
+        Kind::Gauge,
+        "sillok_scrub_completed_timestamp_seconds",
+        Unit::Seconds,
+        "When the newest whole pass ended, in seconds since 1970; absent before the first since the start.",
+    ),
+    (Kind::Counter, "sillok_scrub_damage_total", Unit::Count, "Damage that the scrub met; it is repaired from peers."),
+    (
+        Kind::Gauge,
+        "sillok_scrub_differences",
+        Unit::Count,
+        "Segments and channels that are not the same here and at another node, though neither is damaged; must be 0.",
+    ),
     // The views.
     (Kind::Gauge, "sillok_apply_lag_entries", Unit::Count, "Committed entries that the views have not folded yet."),
     (Kind::Gauge, "sillok_views_applied_index", Unit::Count, "Index of the newest entry folded into the views."),

@@ -4,7 +4,8 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use sillok_chronicle::{Disk, FormatError, MendError, OpenError, RealDisk};
 use sillok_cluster::{
-    Clock, Failure, FailureKind, InitialNode, Limits, NodeOptions, StartError, SystemClock, Timings, ViewsOptions,
+    Clock, Failure, FailureKind, InitialNode, Limits, NodeOptions, ScrubOptions, StartError, SystemClock, Timings,
+    ViewsOptions,
 };
 
 use crate::{config::NodeConfig, exit::ExitCode};
@@ -66,6 +67,11 @@ pub(crate) fn node_options(config: &NodeConfig, client: SocketAddr, machine: &Ma
             cache_bytes: config.views.cache_bytes,
             spill_every: Duration::from_millis(config.views.spill_ms),
             ..ViewsOptions::default()
+        },
+        scrub: ScrubOptions {
+            enabled: config.scrub.enabled,
+            bytes_per_second: config.scrub.bytes_per_second,
+            every: Duration::from_secs(config.scrub.every_s),
         },
         clock: machine.clock.clone(),
         disk: machine.disk.clone(),

@@ -110,7 +110,8 @@ impl ChannelTable {
         self.refused.iter().map(|(by, count)| (*by, *count))
     }
 
-    pub(crate) fn revision(&self) -> u64 {
+    /// The newest revision; 0 where nothing was recorded.
+    pub fn revision(&self) -> u64 {
         self.locators.len()
     }
 

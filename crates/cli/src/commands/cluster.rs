@@ -1,5 +1,7 @@
 //! `sillok cluster …`
 
+mod scrub;
+
 use std::io::IsTerminal as _;
 
 use clap::{Args, Subcommand};
@@ -235,7 +237,7 @@ fn membership(session: &Session, answer: &v1::MembershipResponse, done: &str) ->
 }
 
 fn nodes_table(nodes: &[v1::NodeStatus]) -> String {
-    let mut rows = Rows::new(&["site", ">node", "role", "state", ">behind", ">clock", "client", "peer"]);
+    let mut rows = Rows::new(&["site", ">node", "role", "state", ">behind", ">clock", "last scrub", "client", "peer"]);
     for status in nodes {
         let node = status.node.clone().unwrap_or_default();
         let state = match (status.leader, status.reachable) {
@@ -250,6 +252,7 @@ fn nodes_table(nodes: &[v1::NodeStatus]) -> String {
             state.to_owned(),
             status.lag_entries.map_or_else(|| "?".to_owned(), thousands),
             status.clock_offset_ms.map_or_else(|| "?".to_owned(), clock_offset),
+            status.scrub.as_ref().map_or_else(|| "?".to_owned(), scrub::short),
             node.client_address,
             node.peer_address,
         ]);
@@ -360,6 +363,9 @@ fn status_text(answer: &v1::GetStatusResponse) -> String {
             recovery.actor,
             recovery.reason,
         ));
+    }
+    for difference in scrub::differences(&answer.nodes) {
+        text.push_str(&format!("\nDIFFERS: {difference}"));
     }
     if !answer.trouble.is_empty() {
         text.push_str(&format!("\ntrouble: {}", answer.trouble));

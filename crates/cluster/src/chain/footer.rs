@@ -92,6 +92,16 @@ impl ChainFold {
         })
     }
 
+    /// The head of the chain that a footer's state names.
+    pub(crate) fn head_in(state: &[u8]) -> Option<[u8; 32]> {
+        Some(ChainFold::decode(state)?.state.head)
+    }
+
+    /// After the newest entry.
+    pub(crate) fn head(&self) -> [u8; 32] {
+        self.state.head
+    }
+
     /// The newest membership that a footer's state names.
     pub(crate) fn membership_in(state: &[u8]) -> Option<(LogId, Bytes)> {
         ChainFold::decode(state)?.membership

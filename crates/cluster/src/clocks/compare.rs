@@ -1,8 +1,12 @@
-//! Asking for the time, and for the disk along with it; and what a node does whose clock is off.
+//! Asking for the time, and for the disk and the scrub along with it; and what a node does whose clock is off.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use sillok_wire::peer;
+use sillok_wire::{peer, v1};
 use tokio::time::{Instant, sleep};
 
 use super::{Reading, off};
@@ -54,7 +58,7 @@ pub(crate) async fn keep_comparing(core: Arc<Core>) {
 /// Asks every member for its time, all at once.
 async fn compare(core: &Core) {
     let roster = core.roster.view();
-    let (mut round, mut full) = (core.clocks.round(), BTreeSet::new());
+    let (mut round, mut full, mut scrubs) = (core.clocks.round(), BTreeSet::new(), BTreeMap::new());
     round.voters = roster.voters();
     let others = roster.members.keys().copied().filter(|id| *id != core.id);
     let answers = others.map(|id| {
@@ -63,8 +67,9 @@ async fn compare(core: &Core) {
     });
     for (id, answer) in futures::future::join_all(answers).await {
         match answer {
-            Answer::Vitals { reading, disk_full } => {
+            Answer::Vitals { reading, disk_full, scrub } => {
                 round.readings.insert(id, reading);
+                scrubs.extend(scrub.map(|scrub| (id, scrub)));
                 if disk_full {
                     full.insert(id);
                 }
@@ -75,12 +80,14 @@ async fn compare(core: &Core) {
     }
     core.clocks.judge(round);
     *core.full.lock() = full;
+    core.scrub.heard(scrubs, &roster);
 }
 
 enum Answer {
     Vitals {
         reading: Reading,
         disk_full: bool,
+        scrub: Option<v1::ScrubStatus>,
     },
     /// An older version, which knows no such question.
     NothingToSay,
@@ -94,7 +101,7 @@ async fn ask(core: &Core, id: u64, roster: &crate::roster::RosterView, round: &s
         Ok(Ok(answer)) => {
             let answer = answer.into_inner();
             let reading = round.read(answer.clock_unix_nanos, asked, Instant::now());
-            Answer::Vitals { reading, disk_full: answer.disk_full }
+            Answer::Vitals { reading, disk_full: answer.disk_full, scrub: answer.scrub }
         }
         Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => Answer::NothingToSay,
         Ok(Err(_)) | Err(_) => Answer::None,

@@ -26,8 +26,9 @@ use crate::{
     network::{AddressBook, Contact, Fence, Guard, LocalIdentity, NetworkFactory, NodeIdentity, Peers, Unanswered},
     options::{NodeOptions, Timings},
     peer_service::PeerListener,
-    repair,
+    repair::{self, Repaired},
     roster::{Roster, RosterView},
+    scrub::Scrubbing,
     types::{LogId, Raft},
 };
 
@@ -161,7 +162,9 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
     }
     let options = Arc::new(options);
 
-    let Files { chronicle, chain, views, identity, epoch, work } = open_or_repair(&options).await?;
+    let mut repaired = Repaired::default();
+    let opened = open_or_repair(&options, &mut repaired).await?;
+    let Files { chronicle, chain, views, identity, epoch, work } = opened;
     if let Some(work) = work {
         work.start(chronicle.clone());
     }
@@ -229,6 +232,7 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
         clock: options.clock.clone(),
         clocks,
         full: parking_lot::Mutex::default(),
+        scrub: Scrubbing::new(options.scrub.enabled, repaired),
         options,
         raft,
         chronicle,
@@ -263,11 +267,10 @@ struct Files {
 }
 
 /// Nothing takes part in consensus before this returns: a node with a damaged chronicle neither votes nor acknowledges.
-async fn open_or_repair(options: &Arc<NodeOptions>) -> Result<Files, StartError> {
+async fn open_or_repair(options: &Arc<NodeOptions>, repaired: &mut Repaired) -> Result<Files, StartError> {
     if let Some(suspect) = &options.suspect {
-        repair::repair(options, Some(suspect)).await?;
+        repair::repair(options, Some(suspect), repaired).await?;
     }
-    let mut repaired = 0;
     loop {
         let opening = {
             let options = options.clone();
@@ -276,8 +279,8 @@ async fn open_or_repair(options: &Arc<NodeOptions>) -> Result<Files, StartError>
         };
         match opening.map_err(|error| StartError::Thread { source: io::Error::other(error) })? {
             // Each round mends a segment; one that does not stay mended lies on a disk that cannot be trusted.
-            Err(StartError::Damaged(_)) if repaired < REPAIRS_AT_ONCE => {
-                repaired += repair::repair(options, None).await?;
+            Err(StartError::Damaged(_)) if repaired.segments < REPAIRS_AT_ONCE => {
+                repair::repair(options, None, repaired).await?;
             }
             opened => return opened,
         }

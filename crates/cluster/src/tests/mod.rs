@@ -8,6 +8,7 @@ mod recover;
 mod refused;
 mod repair;
 mod replace;
+mod scrub;
 mod stalls;
 mod storage_suite;
 mod transfer;

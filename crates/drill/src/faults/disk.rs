@@ -107,4 +107,8 @@ impl File for FaultyFile {
     fn len(&self) -> io::Result<u64> {
         self.real.len()
     }
+
+    fn forget(&self, offset: u64, len: u64) {
+        self.real.forget(offset, len);
+    }
 }

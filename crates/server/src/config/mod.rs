@@ -44,6 +44,8 @@ pub struct NodeConfig {
     pub chronicle: ChronicleSection,
     /// The views beside the chronicle.
     pub views: ViewsSection,
+    /// How the chronicle is checked in the background.
+    pub scrub: ScrubSection,
     /// What is logged, and how.
     pub log: LogSection,
     /// Threads.
@@ -169,6 +171,18 @@ pub struct ViewsSection {
     pub cache_bytes: u64,
     /// Changed rows are written about this often, in milliseconds; a restart folds what came after the last time.
     pub spill_ms: u64,
+}
+
+/// How the chronicle is checked in the background.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubSection {
+    /// Whether it is.
+    pub enabled: bool,
+    /// It reads at most so many bytes a second; 64 KiB to 1 GiB.
+    pub bytes_per_second: u64,
+    /// From the beginning of one pass to that of the next, in seconds; 1 to 31,536,000 (a year).
+    pub every_s: u64,
 }
 
 /// What is logged, and how.

@@ -132,6 +132,8 @@ const MISTAKES: &[Case] = &[
     ("[limits]\nrequest_timeout_ms = 60000\n", &[], &[], &["`limits.request_timeout_ms` (node.toml)", "60 s"]),
     ("[limits]\nstream_window_bytes = 1\n", &[], &[], &["`limits.stream_window_bytes` (node.toml)"]),
     ("[chronicle]\nsegment_bytes = 1000\n", &[], &[], &["`chronicle.segment_bytes` (node.toml): must be 1,048,576"]),
+    ("[scrub]\nbytes_per_second = 100\n", &[], &[], &["`scrub.bytes_per_second` (node.toml): must be 65,536 (64 KiB)"]),
+    ("", &[("SILLOK_SCRUB__EVERY_S", "0")], &[], &["`scrub.every_s` (SILLOK_SCRUB__EVERY_S): must be 1 to"]),
     ("[log]\nfilter = 'loud=='\n", &[], &[], &["`log.filter` (node.toml)"]),
     (
         "[[cluster.initial]]\nid = 1\nsite = 'chungju'\npeer = 'a:1'\nclient = 'a:2'\n\

@@ -232,6 +232,12 @@ fn limits(config: &NodeConfig, problems: &mut Vec<Problem>) {
     if !(10..=600_000).contains(&config.views.spill_ms) {
         say(problems, "views.spill_ms", "must be 10 to 600,000");
     }
+    if !(64 * KIB as u64..=1024 * MIB as u64).contains(&config.scrub.bytes_per_second) {
+        say(problems, "scrub.bytes_per_second", "must be 65,536 (64 KiB) to 1,073,741,824 (1 GiB)");
+    }
+    if !(1..=31_536_000).contains(&config.scrub.every_s) {
+        say(problems, "scrub.every_s", "must be 1 to 31,536,000 (a year)");
+    }
     if let Err(error) = config.log.filter.parse::<tracing_subscriber::filter::EnvFilter>() {
         say(problems, "log.filter", error.to_string());
     }
