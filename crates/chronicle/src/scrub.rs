@@ -117,13 +117,13 @@ impl Scrub {
                 Part::Sealed(sealed) => (sealed.trailer.end, true),
                 Part::Open { limit, .. } => (*limit, false),
             };
-            let file = self.file()?;
+            let (file, header) = self.file()?;
             if self.at.offset < limit {
                 let begin = self.at.offset;
                 if is_sealed {
                     file.forget(begin, PIECE_BYTES);
                 }
-                let read = self.frames(&*file, limit, visit)?;
+                let read = header + self.frames(&*file, limit, visit)?;
                 if is_sealed {
                     file.forget(begin, read);
                 }
@@ -150,10 +150,11 @@ impl Scrub {
         Some(Part::Open { limit, is_last: next <= end })
     }
 
-    /// The segment's file, with its header verified. One of its own: those that serve readers stay open for them.
-    fn file(&mut self) -> Result<Arc<dyn File>, ReadError> {
+    /// The segment's file, with its header verified, and how many bytes were read for that. A file of its own: those that
+    /// serve readers stay open for them.
+    fn file(&mut self) -> Result<(Arc<dyn File>, u64), ReadError> {
         if let Some(file) = &self.at.file {
-            return Ok(Arc::clone(file));
+            return Ok((Arc::clone(file), 0));
         }
         let name = segment_name(self.at.ordinal);
         let file = match self.shared.dir.open(&name, false) {
@@ -170,7 +171,7 @@ impl Scrub {
             _ => return Err(self.damage(0, DamageReason::SegmentHeader)),
         }
         self.at.file = Some(Arc::clone(&file));
-        Ok(file)
+        Ok((file, HEADER_BYTES as u64))
     }
 
     /// Verifies the frames of one piece; how many bytes were read.
