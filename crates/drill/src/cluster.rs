@@ -69,6 +69,8 @@ pub struct Setup {
     pub segment_bytes: u64,
     /// Decides which packets are lost.
     pub seed: u64,
+    /// In which directory the cluster's own is made; `None`: where the system has temporary files.
+    pub dir: Option<PathBuf>,
 }
 
 /// The nodes, and all that is theirs. Dropping it kills the processes and removes the directory.
@@ -124,6 +126,11 @@ impl Node {
     /// Whether its process was started and not yet ended from here.
     pub fn is_up(&self) -> bool {
         self.process.is_some() || self.container.as_ref().is_some_and(|container| container.is_up)
+    }
+
+    /// Of its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
     }
 
     /// A connection to this node alone, made when first used.
@@ -197,8 +204,9 @@ impl Cluster {
     /// # Errors
     /// The directory, or a port.
     pub async fn prepare(setup: Setup) -> Result<Cluster, DrillError> {
-        let dir = tempfile::Builder::new().prefix("sillok-drill-").tempdir();
-        let dir = dir.map_err(DrillError::file("make a directory in", std::env::temp_dir()))?;
+        let parent = setup.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let dir = tempfile::Builder::new().prefix("sillok-drill-").tempdir_in(&parent);
+        let dir = dir.map_err(DrillError::file("make a directory in", parent))?;
         let mut nodes = Vec::new();
         for (id, site) in (1..).zip(&setup.sites) {
             nodes.push(Node::new(id, site, dir.path())?);

@@ -18,6 +18,7 @@ mod history;
 mod ledger;
 pub mod link;
 mod mesh;
+pub mod page;
 pub mod ports;
 mod report;
 mod run;

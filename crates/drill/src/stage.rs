@@ -113,7 +113,7 @@ impl Stage {
         let binary = options.from.as_ref().unwrap_or(&options.binary).clone();
         let seed = options.seed;
         let Drill { links, faults, .. } = *drill;
-        let setup = Setup { binary, sites, links, faults, segment_bytes: SEGMENT_BYTES, seed };
+        let setup = Setup { binary, sites, links, faults, segment_bytes: SEGMENT_BYTES, seed, dir: None };
         let mut channels = Channels { prefix: "drill".to_owned(), count: CHANNELS };
         let mut cluster = match &options.compose {
             Some(file) => {

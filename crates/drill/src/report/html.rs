@@ -1,13 +1,7 @@
 //! One page that needs nothing else, for someone who was not there.
 
-use super::{
-    Report,
-    plot::{self, escape},
-    table::thousands,
-};
-
-/// Colours for light and dark, and no font, script or picture from elsewhere.
-const STYLE: &str = include_str!("page.css");
+use super::{Report, plot};
+use crate::page::{STYLE, escape, thousands, utc};
 
 pub(super) fn render(report: &Report) -> String {
     format!(
@@ -161,21 +155,6 @@ fn again(report: &Report) -> String {
     )
 }
 
-/// Seconds since 1970 as `2026-11-24 14:05`.
-fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days to a civil date, after Howard Hinnant's `civil_from_days`.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day_of_month:02} {:02}:{:02}", rest / 3600, rest % 3600 / 60)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -186,18 +165,6 @@ mod tests {
         report::{Score, Span, Timeline},
         stage::{Fault, Note},
     };
-
-    #[test]
-    fn days_become_dates() {
-        for (seconds, date) in [
-            (0, "1970-01-01 00:00"),
-            (951_782_400, "2000-02-29 00:00"),
-            (1_665_804_780, "2022-10-15 03:33"),
-            (1_798_761_599, "2026-12-31 23:59"),
-        ] {
-            assert_eq!(utc(seconds), date);
-        }
-    }
 
     fn report() -> Report {
         let mut lost = Verdict::new("lost", "No acknowledged event is lost");

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Report;
+use crate::page::{escape, short, steps};
 
 const WIDTH: f64 = 960.0;
 /// Room for labels left of the panels, and right of them.
@@ -221,42 +222,5 @@ impl Plot<'_> {
                 number + 1
             ));
         }
-    }
-}
-
-/// A step of 1, 2 or 5 × 10ⁿ and how many of them hold `most`: three to seven.
-fn steps(most: f64) -> (f64, u32) {
-    let magnitude = 10_f64.powf(most.log10().floor() - 1.0);
-    let step =
-        [1.0, 2.0, 5.0, 10.0, 20.0, 50.0].into_iter().map(|unit| unit * magnitude).find(|step| most / step <= 6.0);
-    let step = step.unwrap_or(most);
-    (step, (most / step).ceil() as u32)
-}
-
-fn short(value: f64) -> String {
-    if value >= 1000.0 { format!("{}k", value / 1000.0) } else { format!("{value}") }
-}
-
-/// Text in XML and HTML.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_axis_has_a_few_round_steps() {
-        for (most, step, count) in
-            [(28.0, 5.0, 6), (1.0, 0.2, 5), (950.0, 200.0, 5), (1204.0, 500.0, 3), (60.0, 10.0, 6)]
-        {
-            assert_eq!(steps(most), (step, count), "{most}");
-        }
-    }
-
-    #[test]
-    fn what_a_node_says_stays_text() {
-        assert_eq!(escape("<script>\"&\""), "&lt;script&gt;&quot;&amp;&quot;");
     }
 }

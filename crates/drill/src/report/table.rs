@@ -1,6 +1,7 @@
 //! For a terminal.
 
 use super::Report;
+use crate::page::thousands;
 
 pub(super) fn render(report: &Report) -> String {
     let score = &report.score;
@@ -52,17 +53,4 @@ pub(super) fn render(report: &Report) -> String {
         }
     });
     lines.join("\n")
-}
-
-/// `16995` as `16,995`.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
