@@ -90,9 +90,8 @@ pub(crate) enum Command {
     /// One node that gets things wrong on purpose; `drill` starts it
     #[command(hide = true)]
     DrillNode(drill_node::DrillNodeArgs),
-    /// Measure
-    #[command(subcommand)]
-    Bench(bench::BenchCommand),
+    /// Measure writes, reads, failover and more; on a cluster of its own, or with --endpoints on one that runs
+    Bench(bench::BenchArgs),
     /// Ask one node whether it serves; for health checks of containers
     Health(health::HealthArgs),
     /// Print what a shell needs to complete these commands, such as `source <(sillok completions bash)`

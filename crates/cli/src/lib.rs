@@ -48,6 +48,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         // Children are started from the thread that stays: this one.
         Command::Dev(args) => on_this_thread(dev::run(args)),
         Command::Drill(args) => on_threads(commands::drill::run(args, out)),
+        Command::Bench(args) => on_threads(commands::bench::run(args, &global, out)),
         Command::Health(args) => on_this_thread(commands::health::run(args, &global, out)),
         // It asks no running node, for there may be none.
         Command::Cluster(ClusterCommand::Recover(args)) => on_this_thread(commands::recover::run(args, out)),
@@ -79,12 +80,12 @@ async fn ask(command: Command, session: Session) -> Result<(), Failure> {
         Command::Import(args) => import::run(args, &session).await,
         Command::Export(args) => commands::export::run(args, &session).await,
         Command::Cluster(command) => commands::cluster::run(command, &session).await,
-        Command::Bench(command) => commands::bench::run(command, &session).await,
         Command::Dev(_)
         | Command::Serve(_)
         | Command::Verify(_)
         | Command::Health(_)
         | Command::Completions { .. }
+        | Command::Bench(_)
         | Command::Drill(_)
         | Command::DrillNode(_) => Err(Failure::usage("this command asks no cluster")),
     }

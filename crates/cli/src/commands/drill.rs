@@ -114,7 +114,8 @@ fn failure(error: &DrillError) -> Failure {
     Failure::new(Exit::No, format!("the drill could not be run: {error}"))
 }
 
-async fn asked_to_stop() {
+/// Ctrl-C, or SIGTERM.
+pub(super) async fn asked_to_stop() {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
     let terminated = async {
         match &mut terminate {
