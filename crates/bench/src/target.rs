@@ -148,7 +148,8 @@ impl Target {
             processes.push(Usage { name: address.clone(), counters, ..Usage::default() });
         }
         processes.push(Usage::of("load generator", std::process::id()));
-        Snapshot { processes }
+        let device_bytes = self.own.as_ref().and_then(|cluster| meter::device_bytes(cluster.dir()));
+        Snapshot { processes, device_bytes }
     }
 }
 

@@ -50,7 +50,9 @@ impl Scale {
         match axis {
             Axis::Linear(unit) => {
                 let (step, count) = steps(most.max(1e-9));
-                let marks = (0..=count).map(|n| (step * f64::from(n), format!("{}{unit}", short(step * f64::from(n)))));
+                // 3 × 0.2 is 0.6, also where it is told.
+                let place = |n: u32| (step * f64::from(n) * 1e9).round() / 1e9;
+                let marks = (0..=count).map(|n| (place(n), format!("{}{unit}", short(place(n)))));
                 Scale { marks: marks.collect(), from: 0.0, until: step * f64::from(count), is_log: false }
             }
             Axis::Time => {

@@ -9,6 +9,10 @@ use crate::meter::{Snapshot, Usage};
 pub struct Cost {
     /// Of each process that was there at both ends; the load's own is the last.
     pub processes: Vec<Process>,
+    /// What the disk under the nodes of the bench's own wrote: for all three, with zeros ahead of the chronicle, views and logs,
+    /// and whatever else the machine did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_bytes_per_event: Option<f64>,
 }
 
 /// What one process used. A figure is absent where nobody tells: a node of an attached cluster.
@@ -30,9 +34,6 @@ pub struct Process {
     /// Frames handed to the chronicle's disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chronicle_bytes_per_event: Option<f64>,
-    /// Of everything the process wrote to disks: zeros ahead of the writer, views and logs too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_bytes_per_event: Option<f64>,
     /// Batches of view rows written and synced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub view_spills: Option<u64>,
@@ -46,7 +47,9 @@ impl Cost {
         let found =
             |usage: &Usage| before.processes.iter().find(|other| (&other.name, other.pid) == (&usage.name, usage.pid));
         let each = after.processes.iter().filter_map(|usage| Some(process(found(usage)?, usage, events)));
-        Cost { processes: each.collect() }
+        let device = before.device_bytes.zip(after.device_bytes).filter(|_| events > 0);
+        let device = device.map(|(before, after)| after.saturating_sub(before) as f64 / events as f64);
+        Cost { processes: each.collect(), device_bytes_per_event: device }
     }
 
     /// CPU microseconds an event of all processes but the load generator.
@@ -69,11 +72,6 @@ impl Cost {
         mean(self.nodes().map(|node| node.chronicle_bytes_per_event))
     }
 
-    /// Bytes that a node writes to its disk for each event: the mean over nodes.
-    pub fn disk_bytes(&self) -> Option<f64> {
-        mean(self.nodes().map(|node| node.disk_bytes_per_event))
-    }
-
     /// Memory of the largest node, in bytes.
     pub fn largest_node(&self) -> Option<u64> {
         self.nodes().filter_map(|node| node.resident_bytes).max()
@@ -93,7 +91,6 @@ fn process(before: &Usage, after: &Usage, events: u64) -> Process {
     let per_event = |more: f64| (events > 0).then(|| more / events as f64);
     let counters = before.counters.zip(after.counters);
     let fsyncs = counters.map(|(before, after)| after.fsyncs - before.fsyncs);
-    let written = before.written_bytes.zip(after.written_bytes);
     Process {
         name: after.name.clone(),
         leads: after.leads,
@@ -105,7 +102,6 @@ fn process(before: &Usage, after: &Usage, events: u64) -> Process {
         fsyncs: fsyncs.map(|fsyncs| fsyncs as u64),
         chronicle_bytes_per_event: counters
             .and_then(|(before, after)| per_event(after.chronicle_bytes - before.chronicle_bytes)),
-        disk_bytes_per_event: written.and_then(|(before, after)| per_event(after.saturating_sub(before) as f64)),
         view_spills: counters.map(|(before, after)| (after.spills - before.spills) as u64),
         resident_bytes: after.resident_bytes,
     }
@@ -131,14 +127,14 @@ mod tests {
 
     #[test]
     fn a_node_that_was_started_anew_in_between_has_no_cost() {
-        let before =
-            Snapshot { processes: vec![usage("a", 1, 100, 10.0), usage("b", 2, 100, 10.0), usage("load", 9, 50, 0.0)] };
-        let after =
-            Snapshot { processes: vec![usage("a", 1, 300, 30.0), usage("b", 7, 5, 1.0), usage("load", 9, 150, 0.0)] };
+        let before = vec![usage("a", 1, 100, 10.0), usage("b", 2, 100, 10.0), usage("load", 9, 50, 0.0)];
+        let after = vec![usage("a", 1, 300, 30.0), usage("b", 7, 5, 1.0), usage("load", 9, 150, 0.0)];
+        let before = Snapshot { processes: before, device_bytes: Some(500) };
+        let after = Snapshot { processes: after, device_bytes: Some(2500) };
         let cost = Cost::between(&before, &after, 1000);
         assert_eq!(cost.processes.len(), 2);
         assert_eq!((cost.nodes_cpu_us(), cost.load_cpu_us()), (Some(200.0), Some(100.0)));
         assert_eq!((cost.fsyncs(), cost.chronicle_bytes()), (Some(0.02), Some(20.0)));
-        assert_eq!(cost.disk_bytes(), None, "nobody told");
+        assert_eq!(cost.device_bytes_per_event, Some(2.0));
     }
 }

@@ -115,8 +115,11 @@ fn plot(svg: String) -> String {
 
 /// Throughput and latency over what is in flight.
 fn sweep(runs: &[Run]) -> String {
+    // A unary call and a stream are two different lines.
+    let mode = runs.first().and_then(|run| run.asked.get("mode"));
     let points: Vec<(u64, &Pace)> = with_pace(runs)
         .into_iter()
+        .filter(|(run, _)| run.asked.get("mode") == mode)
         .filter_map(|(run, pace)| Some((run.asked.get("in_flight")?.as_u64()?, pace)))
         .collect();
     let ascending = points.windows(2).all(|pair| pair[0].0 < pair[1].0);
@@ -239,7 +242,7 @@ fn costs(runs: &[Run]) -> String {
         let cells = [
             cell(cost.fsyncs(), ""),
             cell(cost.chronicle_bytes(), " B"),
-            cell(cost.disk_bytes(), " B"),
+            cell(cost.device_bytes_per_event, " B"),
             cell(cost.largest_node().map(|bytes| bytes as f64 / 1e6), " MB"),
         ];
         Some(format!("<tr><td>{}</td>{}</tr>", escape(&run.title), cells.concat()))
@@ -248,11 +251,11 @@ fn costs(runs: &[Run]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let heads = ["fsyncs of all nodes", "chronicle of a node", "disk of a node", "memory of the largest node"];
+    let heads = ["fsyncs of all nodes", "chronicle of a node", "the disk, for all", "memory of the largest node"];
     let heads = heads.map(|head| format!("<th class=\"number\">{head}</th>"));
     format!(
-        "<table>\n<tr><th>for each event</th>{}</tr>\n{}\n</table>\n<p class=\"quiet\">To the disk go the chronicle, the zeros that are \
-         written ahead of it, the views and the log.</p>",
+        "<table>\n<tr><th>for each event</th>{}</tr>\n{}\n</table>\n<p class=\"quiet\">To the disk go the chronicles, the zeros that are \
+         written ahead of them, views and logs of all nodes, and whatever else the machine writes.</p>",
         heads.concat(),
         rows.join("\n")
     )

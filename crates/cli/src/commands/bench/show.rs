@@ -61,7 +61,7 @@ fn costs(runs: &[Run]) -> String {
                     or_dash(cost.load_cpu_us(), |us| format!("{us:.1} µs")),
                     or_dash(cost.fsyncs(), |syncs| format!("{syncs:.3}")),
                     or_dash(cost.chronicle_bytes(), |bytes| format!("{bytes:.0} B")),
-                    or_dash(cost.disk_bytes(), |bytes| format!("{bytes:.0} B")),
+                    or_dash(cost.device_bytes_per_event, |bytes| format!("{bytes:.0} B")),
                     or_dash(cost.largest_node(), format::bytes),
                 ]);
             }
@@ -71,18 +71,18 @@ fn costs(runs: &[Run]) -> String {
 }
 
 fn processes(cost: &Cost) -> String {
-    let mut rows = Rows::new(&["process", ">CPU/event", ">fsyncs/event", ">chronicle/event", ">disk/event", ">memory"]);
+    let mut rows = Rows::new(&["process", ">CPU/event", ">fsyncs/event", ">chronicle/event", ">memory"]);
     for process in &cost.processes {
         rows.push([
             if process.leads { format!("{}, leader", process.name) } else { process.name.clone() },
             or_dash(process.cpu_us_per_event, |us| format!("{us:.1} µs")),
             or_dash(process.fsyncs_per_event, |syncs| format!("{syncs:.4}")),
             or_dash(process.chronicle_bytes_per_event, |bytes| format!("{bytes:.0} B")),
-            or_dash(process.disk_bytes_per_event, |bytes| format!("{bytes:.0} B")),
             or_dash(process.resident_bytes, format::bytes),
         ]);
     }
-    rows.render()
+    let device = or_dash(cost.device_bytes_per_event, |bytes| format!("{bytes:.0} B"));
+    format!("{}\nthe disk wrote {device} an event, for all nodes and whatever else the machine did", rows.render())
 }
 
 fn figures(runs: &[Run]) -> String {
