@@ -8,6 +8,7 @@ use crate::{
     error::{Damage, DamageReason},
     layout::{BATCH_BYTES, BLOCK_BYTES, HEADER_BYTES, Header, HeaderFound, segment_name, segment_ordinal},
     meta::Meta,
+    planted::{self, Planted},
     scan::{Frame, Scan, Step, has_frame_behind, has_hole, last_nonzero},
     sealed::{FooterError, Sealed},
     types::LogId,
@@ -332,7 +333,8 @@ impl Tail {
         let name = segment_name(found.ordinal);
         let file = &*found.file;
         let was_durable = self.floor.is_some_and(|floor| floor >= scan.next_index());
-        let is_torn = !was_durable
+        let is_torn = planted::is(Planted::CutOnDamage)
+            || !was_durable
             && next.is_none()
             && has_hole(file, scan.offset, extent).map_err(io_error(&name))?
             // Not of the last batch: it was synced, and acknowledged perhaps, before a later one was begun.
@@ -347,7 +349,7 @@ impl Tail {
     /// What was certainly durable must be there.
     fn check_floor(&self, layout: &Layout) -> Result<(), ExamineError> {
         match self.floor {
-            Some(remembered) if remembered >= self.next_index() => {
+            Some(remembered) if remembered >= self.next_index() && !planted::is(Planted::CutOnDamage) => {
                 let (ordinal, offset) = match self.segments.last() {
                     Some(segment) => (segment.ordinal, segment.end),
                     None => (layout.sealed.len() as u64, 0),

@@ -21,6 +21,10 @@ mod log;
 mod mend;
 mod meta;
 mod options;
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod read;
 mod recover;
 mod scan;

@@ -12,6 +12,7 @@ use crate::{
     log::{Log, OpenSegment},
     meta::{Meta, MetaError, MetaFile},
     options::Options,
+    planted::{self, Planted},
     scan::{read_exact, write_zeros},
     types::Identity,
     writer::Current,
@@ -145,7 +146,7 @@ pub(crate) fn recover(dir: &Dir, options: &Options) -> Result<Recovered, OpenErr
     if let Some(sealed) = log.sealed.last() {
         rewrite_footer(dir, &sealed.trailer).map_err(OpenError::io("write and sync the footer of", sealed.name()))?;
     }
-    for segment in &tail.segments {
+    for segment in tail.segments.iter().filter(|_| !planted::is(Planted::UnsyncedTail)) {
         rewrite(segment, meta.meta.durable).map_err(OpenError::io("write and sync", segment_name(segment.ordinal)))?;
     }
     // A crash may have emptied a segment that already had its successor made: one file ahead is enough, and every

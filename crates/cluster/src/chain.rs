@@ -31,7 +31,10 @@ use sillok_wire::{
     records::{self, RecordError},
 };
 
-use crate::types::{Applied, Entry, LogId, kind};
+use crate::{
+    planted::{self, Planted},
+    types::{Applied, Entry, LogId, kind},
+};
 
 /// What the log's records have come to at one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +60,7 @@ impl ChainState {
             return Ok(Applied::NotARecord);
         }
         let header = records::peek_header(payload)?;
-        if header.predecessor != self.head {
+        if header.predecessor != self.head && !planted::is(Planted::SkipPredecessor) {
             return Ok(Applied::Skipped);
         }
         let positions = records::count_positions(payload)?;

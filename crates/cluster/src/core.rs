@@ -18,6 +18,7 @@ use crate::{
     failure::FailureSink,
     network::{Contact, Guard, PeerClient, PeerUnavailable, Peers},
     options::{Clock, NodeOptions},
+    planted::{self, Planted},
     roster::Roster,
     scrub::Scrubbing,
     types::{Applied, LogId, Raft},
@@ -143,6 +144,11 @@ impl Core {
     /// future resolves once the entry is committed and applied.
     pub(crate) async fn propose(&self, term: u64, record: Bytes) -> Result<Proposal, ProposalError> {
         use openraft::impls::ProgressResponder;
+        if planted::is(Planted::RefuseOne)
+            && let Some(refused) = planted::refused_behind()
+        {
+            return Ok(refused);
+        }
         let (responder, complete) = ProgressResponder::complete_only();
         self.raft
             .write(crate::types::RecordBytes(record))

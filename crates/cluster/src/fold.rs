@@ -9,7 +9,13 @@ use std::{io, sync::Arc, time::Duration};
 use sillok_views::{Applied, FoldError};
 use tokio::sync::watch;
 
-use crate::{chain::HeadAt, core::Core, log_store::read_failure, types::LogId};
+use crate::{
+    chain::HeadAt,
+    core::Core,
+    log_store::read_failure,
+    planted::{self, Planted},
+    types::LogId,
+};
 
 /// One read of the chronicle, in bytes.
 const READ_BYTES: usize = 4 << 20;
@@ -68,7 +74,10 @@ async fn run(
     let mut commits = core.commits.clone();
     let mut next = core.views.applied().map_or(0, |applied| applied.index + 1);
     loop {
-        let committed = (*commits.borrow_and_update()).map(|commit| commit.log_id.index);
+        let mut committed = (*commits.borrow_and_update()).map(|commit| commit.log_id.index);
+        if planted::is(Planted::ViewsAhead) {
+            committed = core.chronicle.last().map(|last| last.index);
+        }
         while committed.is_some_and(|committed| next <= committed) && !core.stopping.is_cancelled() {
             let end = committed.map_or(next, |committed| committed + 1);
             for entry in core.chronicle.read(next, end, READ_BYTES)? {
@@ -85,6 +94,7 @@ async fn run(
             biased;
             () = core.stopping.cancelled() => false,
             changed = commits.changed() => changed.is_ok(),
+            () = planted::look_again(), if planted::is(Planted::ViewsAhead) => true,
         };
         if !goes_on {
             return Ok(());

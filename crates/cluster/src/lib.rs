@@ -24,6 +24,10 @@ mod node;
 mod options;
 mod peer_service;
 mod placement;
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod recover;
 mod repair;
 mod roster;

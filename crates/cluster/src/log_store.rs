@@ -24,6 +24,7 @@ use crate::{
     chain::{Chain, ChainError},
     execution::Execution,
     failure::{Failure, FailureKind, FailureSink},
+    planted::{self, Planted},
     types::{
         Entry, LeaderId, LogId, RaftEntry, RaftLogId, RaftVote, TypeConfig, from_raft_id, from_stored, to_raft_id,
         to_stored,
@@ -263,6 +264,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> Result<(), io::Error> {
+        if planted::is(Planted::ForgetVote) {
+            return Ok(());
+        }
         let vote = vote_from_raft(vote);
         written(|done| self.chronicle.save_vote(vote, done)).await
     }

@@ -25,6 +25,7 @@ use crate::{
     core::{Core, ReadIndexError},
     fold::Folding,
     node::Node,
+    planted::{self, Planted},
     types::LogId,
 };
 
@@ -68,7 +69,7 @@ impl Reads {
         let deadline = Instant::now() + READ_AT_MOST;
         let consistency = consistency_of(options)?;
         self.loaded(deadline).await?;
-        if consistency == ReadConsistency::Linearizable {
+        if consistency == ReadConsistency::Linearizable && !planted::is(Planted::ReadWithoutIndex) {
             let index = self.confirm().await?;
             self.reach(deadline, |applied| applied.index >= index, || format!("entry {index}")).await?;
         }

@@ -132,7 +132,8 @@ pub async fn audit(shared: Rc<Shared>) -> turmoil::Result {
         let told = insist(&shared, &key, command, 200, &mut random).await;
         assert!(told.is_definite(), "after the healing {key} is not answered");
     }
-    for at in shared.up() {
+    let members = shared.members.borrow().clone();
+    for at in members {
         let Some(node) = shared.node(at) else { continue };
         while node.read(None).await.is_err() {
             sleep(Duration::from_millis(20)).await;

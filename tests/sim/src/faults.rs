@@ -7,8 +7,8 @@ use sillok_chronicle::sim::Operation;
 
 use crate::{
     plan::{Plan, stream},
-    site::host,
-    world::{FOUNDERS, World},
+    site::{PLACES, host},
+    world::World,
 };
 
 /// Every kind.
@@ -48,10 +48,20 @@ pub enum Kind {
     FullDisk,
     /// A clock is wrong, either way, and jumps back in the end.
     Clock,
+    /// A byte of a segment changes where it lies, of a node that is down or runs on.
+    BitRot,
+    /// A site burns, and a blank node takes its place.
+    Fire,
+    /// A disk is exchanged for an empty one and the node starts under its old id, until another takes its place.
+    Blank,
+    /// A node that is well is replaced by another, while everything goes on.
+    Membership,
+    /// A process stands still as seen from outside: nothing reaches it or its disk, or leaves it.
+    Pause,
 }
 
 /// All of them.
-pub const KINDS: [Kind; 17] = [
+pub const KINDS: [Kind; 22] = [
     Kind::Crash,
     Kind::PowerCut,
     Kind::TornWrite,
@@ -69,7 +79,14 @@ pub const KINDS: [Kind; 17] = [
     Kind::ReadError,
     Kind::FullDisk,
     Kind::Clock,
+    Kind::BitRot,
+    Kind::Fire,
+    Kind::Blank,
+    Kind::Membership,
+    Kind::Pause,
 ];
+/// Replacements in one run, at most.
+const REPLACEMENTS: usize = 2;
 
 impl Kind {
     /// Its name in the docs.
@@ -92,8 +109,23 @@ impl Kind {
             Kind::ReadError => "read error",
             Kind::FullDisk => "full disk",
             Kind::Clock => "clock jump",
+            Kind::BitRot => "bit rot",
+            Kind::Fire => "blank replacement",
+            Kind::Blank => "blank disk under its old id",
+            Kind::Membership => "membership change",
+            Kind::Pause => "pause",
         }
     }
+}
+
+/// Names the kinds that may come, divided by commas; all where it names none.
+pub const FAULTS: &str = "SILLOK_SIM_FAULTS";
+
+fn drawn() -> Vec<Kind> {
+    let names = std::env::var(FAULTS).unwrap_or_default();
+    let named: Vec<Kind> =
+        KINDS.into_iter().filter(|kind| names.split(',').any(|name| name.trim() == kind.name())).collect();
+    if named.is_empty() { KINDS.to_vec() } else { named }
 }
 
 /// A fault that is there now.
@@ -112,6 +144,7 @@ pub struct Faults {
     next: Duration,
     present: Vec<Present>,
     seen: Vec<&'static str>,
+    kinds: Vec<Kind>,
 }
 
 impl Faults {
@@ -125,6 +158,7 @@ impl Faults {
             next: Duration::ZERO,
             present: Vec::new(),
             seen: Vec::new(),
+            kinds: drawn(),
         }
     }
 
@@ -144,8 +178,7 @@ impl Faults {
             self.end(&fault, world);
         }
         // What stopped by itself, or was torn down by a fault that has no end of its own.
-        let down: Vec<u64> = (1..=FOUNDERS).filter(|id| !world.shared.site(*id).is_up.get()).collect();
-        for id in down {
+        for id in world.shared.down() {
             if !self.present.iter().any(|fault| fault.site == id || fault.kind == Kind::Blackout) {
                 let until = now + self.draw_length();
                 self.present.push(Present { kind: Kind::Crash, site: id, other: id, until });
@@ -153,7 +186,7 @@ impl Faults {
         }
         if now >= self.next {
             self.next = now + self.every.mul_f64(self.random.random_range(0.2..1.0));
-            let kind = *KINDS.choose(&mut self.random).unwrap();
+            let kind = *self.kinds.choose(&mut self.random).unwrap();
             self.begin(kind, world);
         }
     }
@@ -163,20 +196,24 @@ impl Faults {
     }
 
     fn begin(&mut self, kind: Kind, world: &mut World<'_>) {
-        let site = self.random.random_range(1..=FOUNDERS);
-        let other = site % FOUNDERS + 1;
+        let standing = world.shared.standing();
+        let at = self.random.random_range(0..standing.len());
+        let (site, other) = (standing[at], standing[(at + 1) % standing.len()]);
         let until = world.shared.now() + self.draw_length();
-        let disk = world.shared.site(site).disk.clone();
+        if !may_come(kind, site, world) {
+            return;
+        }
+        let disk = world.shared.site(site).disk();
         world.shared.say(format!("fault: {} at {site}, until {:.3}", kind.name(), until.as_secs_f64()));
         self.seen.push(kind.name());
         let sim = &mut world.sim;
-        let others: Vec<String> = (1..=FOUNDERS).filter(|id| *id != site).map(host).collect();
+        let others: Vec<String> = standing.iter().filter(|id| **id != site).map(|id| host(*id)).collect();
         match kind {
             Kind::Crash => world.kill(site),
             Kind::PowerCut => world.cut_power(site),
             Kind::TornWrite => disk.cut_power_after(self.random.random_range(0..6)),
             Kind::UnsyncedTail => disk.cut_power_after(self.random.random_range(0..6)),
-            Kind::Blackout => (1..=FOUNDERS).for_each(|id| world.cut_power(id)),
+            Kind::Blackout => standing.into_iter().for_each(|id| world.cut_power(id)),
             Kind::Partition => others.iter().for_each(|other| sim.partition(host(site), other.as_str())),
             Kind::OneWay if self.random.random_bool(0.5) => {
                 others.iter().for_each(|other| sim.partition_oneway(host(site), other.as_str()));
@@ -201,6 +238,32 @@ impl Faults {
                 let error = self.random.random_range(-20_000..20_000);
                 world.shared.site(site).clock.set_error_millis(error);
             }
+            Kind::BitRot => {
+                world.shared.harmed.set(Some(site));
+                if self.random.random_bool(0.7) {
+                    world.kill(site);
+                }
+                let is_harmed = world.shared.site(site).rot(&mut self.random);
+                assert!(is_harmed, "a node that ran has a segment");
+            }
+            Kind::Fire | Kind::Blank => {
+                world.shared.harmed.set(Some(site));
+                world.kill(site);
+                world.shared.site(site).erase();
+                if kind == Kind::Blank {
+                    world.start(site);
+                } else {
+                    // It stays dark, and is replaced at once.
+                    world.shared.site(site).is_beyond_repair.set(true);
+                }
+            }
+            Kind::Membership => world.replace(site),
+            Kind::Pause => {
+                others.iter().for_each(|other| sim.hold(host(site), other.as_str()));
+                let paused = world.shared.site(site);
+                paused.is_paused.set(true);
+                paused.set_disk_pause(until.saturating_sub(world.shared.now()));
+            }
         }
         self.present.push(Present { kind, site, other, until });
     }
@@ -209,10 +272,11 @@ impl Faults {
         let Present { kind, site, other, .. } = *fault;
         world.shared.say(format!("over: {} at {site}", kind.name()));
         let sim = &mut world.sim;
-        let others: Vec<String> = (1..=FOUNDERS).filter(|id| *id != site).map(host).collect();
+        let standing = world.shared.standing();
+        let others: Vec<String> = standing.iter().filter(|id| **id != site).map(|id| host(*id)).collect();
         match kind {
-            Kind::Crash | Kind::PowerCut => world.start(site),
-            Kind::Blackout => (1..=FOUNDERS).for_each(|id| world.start(id)),
+            Kind::Crash | Kind::PowerCut | Kind::BitRot => world.start(site),
+            Kind::Blackout => standing.into_iter().for_each(|id| world.start(id)),
             // What was cut in its midst: what survives is decided now.
             Kind::TornWrite => {
                 world.cut_power(site);
@@ -247,10 +311,18 @@ impl Faults {
                 world.start(site);
             }
             Kind::FullDisk => {
-                world.shared.site(site).disk.set_capacity(None);
+                world.shared.site(site).disk().set_capacity(None);
                 world.start(site);
             }
             Kind::Clock => world.shared.site(site).clock.set_error_millis(0),
+            Kind::Blank => world.replace(site),
+            Kind::Fire | Kind::Membership => {}
+            Kind::Pause => {
+                others.iter().for_each(|other| sim.release(host(site), other.as_str()));
+                let site = world.shared.site(site);
+                site.is_paused.set(false);
+                site.set_disk_pause(world.shared.plan.disk);
+            }
         }
     }
 
@@ -259,12 +331,27 @@ impl Faults {
         while let Some(fault) = self.present.pop() {
             self.end(&fault, world);
         }
-        (1..=FOUNDERS).for_each(|id| world.start(id));
-        for a in 1..=FOUNDERS {
-            for b in a + 1..=FOUNDERS {
+        let standing = world.shared.standing();
+        for (n, &a) in standing.iter().enumerate() {
+            world.start(a);
+            for &b in &standing[n + 1..] {
                 world.sim.repair(host(a), host(b));
                 world.sim.release(host(a), host(b));
             }
         }
+    }
+}
+
+/// No more than a cluster of three can stand: only one disk is ever harmed until its node is replaced, and nobody is replaced
+/// while another is, nor anybody but whose disk is harmed.
+fn may_come(kind: Kind, site: u64, world: &World<'_>) -> bool {
+    let shared = &world.shared;
+    let is_free = shared.replacing.get().is_none() && shared.harmed.get().is_none_or(|harmed| harmed == site);
+    match kind {
+        Kind::BitRot => is_free && shared.site(site).node.borrow().is_some(),
+        Kind::Fire | Kind::Blank | Kind::Membership => {
+            is_free && shared.sites.borrow().len() < PLACES.len() + REPLACEMENTS
+        }
+        _ => true,
     }
 }

@@ -5,7 +5,7 @@
 //! hold everything it acknowledged. The same seed gives the same trace, to the last line.
 //!
 //! - [`plan`]: what a seed means; [`world`]: the run; [`site`], [`network`], [`clock`]: what a node stands on
-//! - [`faults`]: what goes wrong; [`clients`]: what is asked; [`history`]: what was answered
+//! - [`faults`]: what goes wrong; [`operator`]: who replaces nodes; [`clients`]: what is asked; [`history`]: what was answered
 //! - [`invariants`]: what must hold, one to a file
 //! - [`planted`]: bugs that it must catch
 //! - [`process`]: seeds, each in a process of its own
@@ -18,6 +18,7 @@ pub mod faults;
 pub mod history;
 pub mod invariants;
 pub mod network;
+pub mod operator;
 pub mod plan;
 pub mod planted;
 pub mod process;

@@ -1,22 +1,59 @@
-//! Bugs that are planted on purpose, to show that the simulation sees them. Each stands beneath the product, where a seam
-//! lets it in, so that no build of the product contains one.
+//! Bugs that are planted on purpose, to show that the simulation sees them. One stands beneath the product, where a seam lets
+//! it in; the others are lines of the product that no build without the feature `planted` has.
 
 use std::{io, path::Path, sync::Arc};
 
-use sillok_chronicle::{Disk, File, LockGuard};
+use sillok_chronicle::{Disk, File, LockGuard, planted as chronicle};
+use sillok_cluster::planted as cluster;
 
-/// Names the bug for the process of a seed.
+/// Names the bugs for the process of a seed, divided by commas.
 pub const PLANTED: &str = "SILLOK_SIM_PLANTED";
-/// A sync of a segment is reported done and was never begun: what is acknowledged is not durable.
-pub const ACKNOWLEDGE_BEFORE_SYNC: &str = "acknowledge-before-sync";
 
-/// The disk as a node with the bug uses it; without one, the disk.
-pub fn disk(disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
-    match std::env::var(PLANTED) {
-        Ok(bug) if bug == ACKNOWLEDGE_BEFORE_SYNC => Arc::new(Unsynced(disk)),
-        Ok(bug) => panic!("there is no bug {bug:?}"),
-        Err(_) => disk,
+/// How a bug comes in.
+enum Site {
+    /// The disk beneath lies.
+    Disk,
+    Chronicle(chronicle::Planted),
+    Cluster(cluster::Planted),
+}
+
+/// Each by its name.
+const BUGS: [(&str, Site); 11] = [
+    ("acknowledge-before-sync", Site::Disk),
+    ("skip-predecessor-check", Site::Cluster(cluster::Planted::SkipPredecessor)),
+    ("leader-restore", Site::Cluster(cluster::Planted::LeaderRestore)),
+    ("refuse-one-proposal", Site::Cluster(cluster::Planted::RefuseOne)),
+    ("forget-vote", Site::Cluster(cluster::Planted::ForgetVote)),
+    ("unsynced-tail", Site::Chronicle(chronicle::Planted::UnsyncedTail)),
+    ("views-ahead", Site::Cluster(cluster::Planted::ViewsAhead)),
+    ("no-retry-table", Site::Cluster(cluster::Planted::NoRetryTable)),
+    ("blank-votes", Site::Cluster(cluster::Planted::BlankVotes)),
+    ("read-without-index", Site::Cluster(cluster::Planted::ReadWithoutIndex)),
+    ("cut-on-damage", Site::Chronicle(chronicle::Planted::CutOnDamage)),
+];
+
+/// Plants what the environment names.
+pub fn plant() {
+    for (name, site) in named() {
+        match site {
+            Site::Disk => {}
+            Site::Chronicle(bug) => chronicle::plant(*bug),
+            Site::Cluster(bug) => cluster::plant(*bug),
+        }
+        println!("planted: {name}");
     }
+}
+
+fn named() -> Vec<&'static (&'static str, Site)> {
+    let names = std::env::var(PLANTED).unwrap_or_default();
+    let find = |name: &str| BUGS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no bug {name:?}"));
+    names.split(',').filter(|name| !name.is_empty()).map(find).collect()
+}
+
+/// The disk as a node with the bugs uses it: a sync of a segment may be reported done and was never begun.
+pub fn disk(disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
+    let lies = named().iter().any(|(_, site)| matches!(site, Site::Disk));
+    if lies { Arc::new(Unsynced(disk)) } else { disk }
 }
 
 struct Unsynced(Arc<dyn Disk>);

@@ -2,13 +2,14 @@
 //! otherwise reach from one run into the next, and a seed would mean something else on its own than among others.
 
 use std::{
+    collections::BTreeSet,
     process::Command,
     time::{Duration, Instant},
 };
 
 use rand_entropy::{SeedableRng as _, rngs::StdRng};
 
-use crate::world;
+use crate::{planted, world};
 
 /// Set for the process of one seed.
 const SEED: &str = "SILLOK_SIM_SEED";
@@ -27,6 +28,8 @@ pub struct Report {
     pub digest: String,
     /// Simulated time.
     pub simulated: Duration,
+    /// Names of the invariants that did not hold.
+    pub broken: Vec<String>,
     /// Kinds of faults that came.
     pub faults: Vec<String>,
 }
@@ -36,6 +39,7 @@ pub fn run_if_told() {
     let Some(seed) = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()) else { return };
     // All that asks the system for randomness is answered from the seed from here on.
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
+    planted::plant();
     let outcome = std::thread::spawn(move || {
         if std::env::var_os("RUST_LOG").is_some() {
             let filter = tracing_subscriber::EnvFilter::from_default_env();
@@ -47,9 +51,10 @@ pub fn run_if_told() {
             println!("seed {seed} does not hold:\n{}", outcome.violations.join("\n"));
         }
         println!(
-            "{RESULT}{} digest {} faults {}",
+            "{RESULT}{} digest {} broken {} faults {}",
             outcome.simulated.as_millis(),
             outcome.trace.digest(),
+            broken(&outcome.violations),
             outcome.faults.join(",")
         );
         std::process::exit(i32::from(!outcome.violations.is_empty()));
@@ -60,6 +65,12 @@ pub fn run_if_told() {
     std::process::exit(101);
 }
 
+/// The names of what does not hold, each once.
+fn broken(violations: &[String]) -> String {
+    let names: BTreeSet<&str> = violations.iter().filter_map(|line| Some(line.split_once(':')?.0)).collect();
+    names.into_iter().collect::<Vec<_>>().join(",")
+}
+
 /// Runs one seed in a process of its own; `test` is the test that calls [`run_if_told`].
 pub fn run(seed: u64, test: &str, more: &[(&str, &str)]) -> Report {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
@@ -68,12 +79,17 @@ pub fn run(seed: u64, test: &str, more: &[(&str, &str)]) -> Report {
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
     let result = text.lines().find_map(|line| Some(line.split_once(RESULT)?.1.to_owned())).unwrap_or_default();
     let words: Vec<&str> = result.split_whitespace().collect();
+    let list = |before: &str, after: &str| {
+        let names = result.split_once(before).map_or("", |(_, names)| names.split(after).next().unwrap_or(""));
+        names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    };
     Report {
         seed,
         held: output.status.success() && !words.is_empty(),
         digest: words.get(2).unwrap_or(&"none").to_string(),
         simulated: Duration::from_millis(words.first().and_then(|word| word.parse().ok()).unwrap_or(0)),
-        faults: result.split_once("faults ").map_or("", |(_, names)| names).split(',').map(str::to_owned).collect(),
+        broken: list("broken ", " faults "),
+        faults: list(" faults ", "\n"),
         output: text,
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     rc::Rc,
     sync::{
         Arc,
@@ -11,22 +12,29 @@ use std::{
     time::Duration,
 };
 
-use sillok_chronicle::sim::SimDisk;
-use sillok_cluster::{Execution, InitialNode, Node, NodeOptions, Timings, ViewsOptions};
+use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
+use sillok_chronicle::{Damage, sim::SimDisk};
+use sillok_cluster::{Execution, Failure, InitialNode, Node, NodeOptions, Timings, ViewsOptions};
+use sillok_wire::v1;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{clock::SimClock, network::SimNetwork, plan::Plan, planted, trace::Trace};
 
 /// Where peers listen.
 pub const PEER_PORT: u16 = 7501;
-/// The archives, and two in reserve for replacements.
-pub const SITES: [&str; 5] = ["chungju", "seongju", "jeonju", "jeonju", "chungju"];
+/// The archives, where the founders stand.
+pub const PLACES: [&str; 3] = ["chungju", "seongju", "jeonju"];
+
+/// A replacement that the operator asks a node for, and where the answer goes.
+pub type Order = (v1::ReplaceNodeRequest, oneshot::Sender<Result<(), String>>);
 
 /// One site.
 pub struct Site {
     /// The node's id.
     pub id: u64,
-    /// What outlives the process.
-    pub disk: SimDisk,
+    /// Its label; whoever replaces a node stands where that stood.
+    pub place: &'static str,
+    disk: RefCell<SimDisk>,
     /// Its wall clock.
     pub clock: SimClock,
     /// The running node.
@@ -35,6 +43,18 @@ pub struct Site {
     pub stopped: RefCell<Option<String>>,
     /// It is meant to run.
     pub is_up: Cell<bool>,
+    /// Another node stands in its place: it never runs again.
+    pub is_gone: Cell<bool>,
+    /// Nobody reaches it for now.
+    pub is_paused: Cell<bool>,
+    /// It said that its data is at fault and that another start gives the same: it waits to be replaced.
+    pub is_beyond_repair: Cell<bool>,
+    /// Where the running node takes orders.
+    pub orders: RefCell<Option<mpsc::UnboundedSender<Order>>>,
+    /// What it met when it ran: repaired before anything else at the next start.
+    suspect: RefCell<Option<Damage>>,
+    /// What it met and had repaired; met again, the disk is at fault.
+    met: RefCell<Vec<Damage>>,
     disk_pause: Arc<AtomicU64>,
     plan: Plan,
 }
@@ -46,18 +66,62 @@ pub fn host(id: u64) -> String {
 
 impl Site {
     /// A site with an empty disk.
-    pub fn new(id: u64, plan: &Plan) -> Rc<Site> {
+    pub fn new(id: u64, place: &'static str, plan: &Plan) -> Rc<Site> {
         let disk_pause = Arc::new(AtomicU64::new(plan.disk.as_micros() as u64));
         Rc::new(Site {
             id,
-            disk: SimDisk::new(plan.seed.wrapping_mul(31).wrapping_add(id)),
+            place,
+            disk: RefCell::new(SimDisk::new(plan.seed.wrapping_mul(31).wrapping_add(id))),
             clock: SimClock::default(),
             node: RefCell::default(),
             stopped: RefCell::default(),
             is_up: Cell::new(true),
+            is_gone: Cell::default(),
+            is_paused: Cell::default(),
+            is_beyond_repair: Cell::default(),
+            orders: RefCell::default(),
+            suspect: RefCell::default(),
+            met: RefCell::default(),
             disk_pause,
             plan: plan.clone(),
         })
+    }
+
+    /// What outlives the process.
+    pub fn disk(&self) -> SimDisk {
+        self.disk.borrow().clone()
+    }
+
+    /// Nothing outlives anything: an empty disk is put in.
+    pub fn erase(&self) {
+        *self.disk.borrow_mut() = SimDisk::new(self.plan.seed.wrapping_mul(37).wrapping_add(self.id));
+        self.suspect.take();
+        self.met.take();
+        self.is_beyond_repair.set(false);
+    }
+
+    /// Changes a byte of a segment where it lies: of one in which anything is written; false where there is none.
+    pub fn rot(&self, random: &mut StdRng) -> bool {
+        let disk = self.disk();
+        let segments = disk.paths().into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "seg"));
+        let written = |path: PathBuf| {
+            let end = disk.bytes(&path)?.iter().rposition(|byte| *byte != 0)?;
+            Some((path, end as u64))
+        };
+        let written: Vec<_> = segments.filter_map(written).collect();
+        let Some((path, end)) = written.choose(random) else { return false };
+        disk.flip(path, random.random_range(0..=*end), 1 << random.random_range(0..8))
+    }
+
+    /// How it is named in the membership.
+    pub fn described(&self) -> v1::Node {
+        v1::Node {
+            id: self.id,
+            site: self.place.to_owned(),
+            peer_address: format!("{}:{PEER_PORT}", host(self.id)),
+            client_address: format!("{}:7401", host(self.id)),
+            ..Default::default()
+        }
     }
 
     /// How long one visit to the disk takes from now on.
@@ -67,9 +131,9 @@ impl Site {
 
     fn options(&self, founders: u64) -> NodeOptions {
         let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PEER_PORT);
-        let site = |id: u64| SITES[id as usize - 1].to_owned();
+        let site = |id: u64| PLACES[id as usize - 1].to_owned();
         let address = |id| format!("{}:{PEER_PORT}", host(id));
-        let mut options = NodeOptions::new(self.id, site(self.id), format!("/site{}", self.id), listen);
+        let mut options = NodeOptions::new(self.id, self.place, format!("/site{}", self.id), listen);
         options.peer_address = address(self.id);
         options.client_address = format!("{}:7401", host(self.id));
         if self.id <= founders {
@@ -85,11 +149,12 @@ impl Site {
         options.segment_bytes = self.plan.segment_bytes;
         options.tail_cache_bytes = self.plan.tail_cache_bytes;
         options.views = ViewsOptions { in_memory: true, ..ViewsOptions::default() };
-        options.disk = planted::disk(self.disk.boot());
+        options.disk = planted::disk(self.disk().boot());
         options.clock = Arc::new(self.clock.clone());
         let pause = self.disk_pause.clone();
         options.execution = Execution::Tasks(Arc::new(move || Duration::from_micros(pause.load(Ordering::Relaxed))));
         options.transport = Some(Arc::new(SimNetwork));
+        options.suspect = self.suspect.take();
         options
     }
 
@@ -100,15 +165,52 @@ impl Site {
         let why = match Node::start(self.options(founders)).await {
             Ok(node) => {
                 trace.say(now(), format!("node {} is up", self.id));
-                let failure = node.failure();
-                *self.node.borrow_mut() = Some(node);
-                failure.await.to_string()
+                let failure = self.serve(node).await;
+                self.remember(&failure);
+                failure.to_string()
             }
-            Err(error) => error.to_string(),
+            Err(error) => {
+                self.is_beyond_repair.set(error.exit_code() == 65);
+                error.to_string()
+            }
         };
         trace.say(now(), format!("node {} has stopped: {why}", self.id));
         self.node.take();
         *self.stopped.borrow_mut() = Some(why);
         std::future::pending().await
+    }
+
+    /// Takes orders until the node must stop.
+    async fn serve(&self, node: Node) -> Failure {
+        let (orders, mut ordered) = mpsc::unbounded_channel::<Order>();
+        *self.orders.borrow_mut() = Some(orders);
+        *self.node.borrow_mut() = Some(node.clone());
+        let mut failure = std::pin::pin!(node.failure());
+        loop {
+            tokio::select! {
+                biased;
+                failure = &mut failure => return failure,
+                Some((request, done)) = ordered.recv() => {
+                    let node = node.clone();
+                    // Here, so that what it sends goes by this host's links.
+                    tokio::spawn(async move {
+                        let answer = node.replace_node(request).await;
+                        // The operator may have turned to another node.
+                        let _ = done.send(answer.map(drop).map_err(|status| status.message().to_owned()));
+                    });
+                }
+            }
+        }
+    }
+
+    /// As the program does: what was met is repaired at the next start, once; anything else that is for good stays.
+    fn remember(&self, failure: &Failure) {
+        match failure.damage.clone().filter(|damage| !self.met.borrow().contains(damage)) {
+            Some(damage) => {
+                self.met.borrow_mut().push(damage.clone());
+                *self.suspect.borrow_mut() = Some(damage);
+            }
+            None => self.is_beyond_repair.set(failure.exit_code() == 65),
+        }
     }
 }

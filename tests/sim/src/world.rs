@@ -12,9 +12,9 @@ use crate::{
     clients,
     faults::Faults,
     history::History,
-    invariants,
+    invariants, operator,
     plan::{Plan, stream},
-    site::{Site, host},
+    site::{PLACES, Site, host},
     trace::Trace,
 };
 
@@ -25,10 +25,21 @@ pub const FOUNDERS: u64 = 3;
 /// Simulated time in which a healed cluster must serve again and be examined.
 const HEALED_WITHIN: Duration = Duration::from_secs(120);
 
+/// Simulated time in which a node whose disk was harmed is repaired, if it can be.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(10);
+
 /// What the hosts and the conductor share.
 pub struct Shared {
     /// What the seed means.
     pub plan: Plan,
+    /// Nodes that the cluster consists of, as the operator wants it.
+    pub members: RefCell<Vec<u64>>,
+    /// A replacement under way: whose place, and who takes it.
+    pub replacing: Cell<Option<(u64, u64)>>,
+    /// The one node whose disk was harmed and that was not replaced since: never two at a time.
+    pub harmed: Cell<Option<u64>>,
+    /// Nodes that stopped for what no fault explains.
+    pub unexplained: RefCell<Vec<String>>,
     /// The sites, by id − 1.
     pub sites: RefCell<Vec<Rc<Site>>>,
     /// What was asked and told.
@@ -57,14 +68,41 @@ impl Shared {
         self.trace.say(self.now(), line);
     }
 
-    /// Nodes that run.
+    /// Nodes that run and can be reached.
     pub fn up(&self) -> Vec<u64> {
-        self.sites.borrow().iter().filter(|site| site.node.borrow().is_some()).map(|site| site.id).collect()
+        self.which(|site| site.node.borrow().is_some() && !site.is_paused.get())
     }
 
-    /// A node, if it runs.
+    /// Nodes in whose place no other stands, running or not.
+    pub fn standing(&self) -> Vec<u64> {
+        self.which(|site| !site.is_gone.get())
+    }
+
+    /// Nodes that are to be started and are down.
+    pub fn down(&self) -> Vec<u64> {
+        self.which(|site| !site.is_up.get() && !site.is_gone.get() && !site.is_beyond_repair.get())
+    }
+
+    fn which(&self, is: impl Fn(&Site) -> bool) -> Vec<u64> {
+        self.sites.borrow().iter().filter(|site| is(site)).map(|site| site.id).collect()
+    }
+
+    /// A node, if it runs and can be reached.
     pub fn node(&self, id: u64) -> Option<Node> {
-        self.sites.borrow().get(id as usize - 1)?.node.borrow().clone()
+        let sites = self.sites.borrow();
+        sites.get(id as usize - 1).filter(|site| !site.is_paused.get())?.node.borrow().clone()
+    }
+
+    /// Node `new` stands in the place of node `old`.
+    pub fn replaced(&self, old: u64, new: u64) {
+        self.say(format!("node {new} stands in the place of node {old}"));
+        self.members.borrow_mut().retain(|id| *id != old);
+        self.members.borrow_mut().push(new);
+        self.site(old).is_gone.set(true);
+        self.replacing.set(None);
+        if self.harmed.get() == Some(old) {
+            self.harmed.set(None);
+        }
     }
 
     /// A site.
@@ -109,6 +147,10 @@ pub fn run(seed: u64) -> Outcome {
         sim: builder.build(),
         shared: Rc::new(Shared {
             plan: plan.clone(),
+            members: RefCell::new((1..=FOUNDERS).collect()),
+            replacing: Cell::new(None),
+            harmed: Cell::new(None),
+            unexplained: RefCell::default(),
             sites: RefCell::default(),
             history: History::default(),
             trace: Rc::new(Trace::new()),
@@ -121,10 +163,10 @@ pub fn run(seed: u64) -> Outcome {
         ticks: 0,
     };
     world.shared.say(format!("{plan:?}"));
-    (0..FOUNDERS).for_each(|_| _ = world.add_site());
+    PLACES.into_iter().for_each(|place| _ = world.add_site(place));
     let mut faults = Faults::new(&plan);
     let violation = world.play(&mut faults).err();
-    let mut violations: Vec<String> = violation.into_iter().collect();
+    let mut violations: Vec<String> = violation.into_iter().chain(world.shared.unexplained.take()).collect();
     if violations.is_empty() {
         world.read_disks();
     }
@@ -138,9 +180,9 @@ pub fn run(seed: u64) -> Outcome {
 
 impl World<'_> {
     /// One more site, whose host starts at once.
-    pub fn add_site(&mut self) -> u64 {
+    pub fn add_site(&mut self, place: &'static str) -> u64 {
         let id = self.shared.sites.borrow().len() as u64 + 1;
-        let site = Site::new(id, &self.shared.plan);
+        let site = Site::new(id, place, &self.shared.plan);
         self.shared.sites.borrow_mut().push(site.clone());
         let trace = self.shared.trace.clone();
         self.sim.host(host(id), move || site.clone().live(FOUNDERS, trace.clone()));
@@ -153,13 +195,39 @@ impl World<'_> {
         self.ticks += 1;
         self.shared.elapsed.set(self.sim.elapsed());
         self.observe();
-        // A process that stopped by itself is started again by its supervisor, unless its disk is at fault for good.
-        let stopped: Vec<u64> =
-            self.shared.sites.borrow().iter().filter(|site| site.stopped.borrow().is_some()).map(|s| s.id).collect();
-        for id in stopped {
+        // A process that stopped by itself is started again by its supervisor, unless its data is at fault for good.
+        for id in self.shared.which(|site| site.stopped.borrow().is_some()) {
+            self.explain(id);
             self.kill(id);
         }
+        for id in self.shared.which(|site| site.is_gone.get() && site.is_up.get()) {
+            self.kill(id);
+        }
+        for id in self.shared.which(|site| site.is_beyond_repair.get()) {
+            self.replace(id);
+        }
         Ok(())
+    }
+
+    /// Data is at fault for good only where a disk was harmed.
+    fn explain(&self, id: u64) {
+        let site = self.shared.site(id);
+        if site.is_beyond_repair.get() && self.shared.harmed.get() != Some(id) {
+            let why = site.stopped.borrow().clone().unwrap_or_default();
+            self.shared.unexplained.borrow_mut().push(format!("unharmed: node {id} stopped for good: {why}"));
+        }
+    }
+
+    /// A blank node is to stand in the place of node `old`, unless one does, or is about to.
+    pub fn replace(&mut self, old: u64) {
+        if self.shared.site(old).is_gone.get() || self.shared.replacing.get().is_some() {
+            return;
+        }
+        let new = self.add_site(self.shared.site(old).place);
+        self.shared.say(format!("the operator replaces node {old} by node {new}"));
+        self.shared.replacing.set(Some((old, new)));
+        let shared = self.shared.clone();
+        self.sim.host(format!("operator{new}"), move || operator::replace(shared.clone(), old, new));
     }
 
     fn observe(&self) {
@@ -178,19 +246,20 @@ impl World<'_> {
     /// The process ends at once.
     pub fn kill(&mut self, id: u64) {
         let site = self.shared.site(id);
-        site.disk.kill();
+        site.disk().kill();
         self.end(&site);
     }
 
     /// The machine ends at once, and what it had not synced may be gone.
     pub fn cut_power(&mut self, id: u64) {
         let site = self.shared.site(id);
-        site.disk.power_cut();
+        site.disk().power_cut();
         self.end(&site);
     }
 
     fn end(&mut self, site: &Site) {
         site.node.take();
+        site.orders.take();
         site.stopped.take();
         site.is_up.set(false);
         self.sim.crash(host(site.id));
@@ -199,7 +268,7 @@ impl World<'_> {
     /// Starts what is down.
     pub fn start(&mut self, id: u64) {
         let site = self.shared.site(id);
-        if !site.is_up.replace(true) {
+        if !site.is_gone.get() && !site.is_beyond_repair.get() && !site.is_up.replace(true) {
             self.sim.bounce(host(id));
         }
     }
@@ -209,9 +278,7 @@ impl World<'_> {
         let end = self.shared.elapsed.get() + within;
         while !holds(&self.shared) {
             self.step()?;
-            let down: Vec<u64> =
-                self.shared.sites.borrow().iter().filter(|site| !site.is_up.get()).map(|site| site.id).collect();
-            down.into_iter().for_each(|id| self.start(id));
+            self.shared.down().into_iter().for_each(|id| self.start(id));
             if self.shared.elapsed.get() > end {
                 return Err(format!("converges: within {within:?} it did not come to this: {what}"));
             }
@@ -247,16 +314,28 @@ impl World<'_> {
         self.shared.is_over.set(true);
         let clients = self.shared.plan.clients;
         self.until("the clients have stopped", HEALED_WITHIN, |shared| shared.clients_done.get() == clients)?;
+        self.until("nobody is being replaced", HEALED_WITHIN, |shared| shared.replacing.get().is_none())?;
+        self.replace_what_does_not_come_back()?;
         let shared = self.shared.clone();
         self.sim.host("audit", move || clients::audit(shared.clone()));
         self.until("everything is examined", HEALED_WITHIN, |shared| shared.is_audited.get())?;
         let same = |shared: &Shared| {
-            let up = shared.up();
-            let mut at = up.iter().filter_map(|id| shared.node(*id)?.views().applied().map(|applied| applied.index));
-            let first = at.next();
-            up.len() as u64 >= FOUNDERS && at.all(|other| Some(other) == first)
+            let members = shared.members.borrow();
+            let at = |id: &u64| shared.node(*id)?.views().applied().map(|applied| applied.index);
+            let first = members.first().and_then(at);
+            first.is_some() && members.iter().all(|id| at(id) == first)
         };
         self.until("all nodes have the same", HEALED_WITHIN, same)
+    }
+
+    /// A harmed node may wait for ever for a peer that is no more: a person sees that, and replaces it.
+    fn replace_what_does_not_come_back(&mut self) -> Result<(), String> {
+        let Some(harmed) = self.shared.harmed.get() else { return Ok(()) };
+        let is_there = |shared: &Shared| shared.harmed.get().is_none_or(|id| shared.up().contains(&id));
+        if self.until("the harmed node is there", REPAIRED_WITHIN, is_there).is_err() {
+            self.replace(harmed);
+        }
+        self.until("nobody is being replaced", HEALED_WITHIN, |shared| shared.replacing.get().is_none())
     }
 
     /// What stands on the disks, once nothing runs any more.
@@ -264,7 +343,7 @@ impl World<'_> {
         use sillok_chronicle::{Chronicle, Options, Workers};
         for site in self.shared.sites.borrow().iter() {
             let dir = format!("/site{}/chronicle", site.id);
-            let copy = site.disk.fork(0);
+            let copy = site.disk().fork(0);
             let mut options = Options::new(dir);
             options.disk = copy.boot();
             options.segment_bytes = self.shared.plan.segment_bytes;

@@ -26,6 +26,7 @@ use crate::{
     network::{AddressBook, Contact, Fence, Guard, LocalIdentity, NetworkFactory, NodeIdentity, Peers, Unanswered},
     options::{NodeOptions, Timings},
     peer_service::PeerListener,
+    planted::{self, Planted},
     repair::{self, Repaired},
     roster::{Roster, RosterView},
     scrub::Scrubbing,
@@ -290,8 +291,8 @@ async fn open_or_repair(options: &Arc<NodeOptions>, repaired: &mut Repaired) -> 
 fn open_files(options: &NodeOptions) -> Result<Files, StartError> {
     let dir = options.data_dir.join("chronicle");
     if let Err(OpenError::NotFormatted { .. }) = sillok_chronicle::read_identity(&options.disk, &dir) {
-        let identity =
-            Identity { node_id: options.id, incarnation: rand::random(), site: options.site.clone(), cluster_id: None };
+        let incarnation = if planted::is(Planted::BlankVotes) { options.id } else { rand::random() };
+        let identity = Identity { node_id: options.id, incarnation, site: options.site.clone(), cluster_id: None };
         sillok_chronicle::format(&options.disk, &dir, &identity)?;
         tracing::info!(dir = %dir.display(), "formatted an empty data directory");
     }
@@ -379,7 +380,7 @@ fn config(timings: &Timings) -> Result<Config, StartError> {
         election_timeout_max: election_max_ms,
         enable_pre_vote: Some(true),
         // A restarted leader would resume its term and could write another entry under a log id that was acknowledged.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted::is(Planted::LeaderRestore)),
         quorum_loss_probe_interval: Some(2 * election_max_ms),
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
@@ -397,7 +398,11 @@ fn config(timings: &Timings) -> Result<Config, StartError> {
     if timings.rpc_deadline().as_millis() >= u128::from(election_min_ms) {
         return Err(refused("the deadline of a vote must be shorter than election_min_ms".to_owned()));
     }
-    assert_eq!(config.enable_leader_restore, Some(false), "a restarted leader must be elected anew");
+    assert_eq!(
+        config.enable_leader_restore,
+        Some(planted::is(Planted::LeaderRestore)),
+        "a restarted leader must be elected anew"
+    );
     Ok(config)
 }
 
