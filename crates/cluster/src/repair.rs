@@ -11,7 +11,12 @@
 mod ask;
 mod serve;
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use sillok_chronicle::{Damage, MendError, Mended, Mending, Wanted};
 use tokio::time::Instant;
@@ -194,14 +199,19 @@ async fn mend(
     .await
 }
 
-/// Peer addresses: those of the configuration, and of every membership that can still be read.
+/// Peer addresses: those of every membership that can still be read, and of the configuration. A node that stood in a
+/// membership and is in none now was removed for good (ids are never used again), and is not waited for, whatever the
+/// configuration still names.
 async fn known_peers(options: &Arc<NodeOptions>, mending: &Arc<Mending>) -> Result<BTreeMap<u64, String>, StartError> {
     let (mending, own) = (mending.clone(), options.id);
-    let mut peers = blocking(options, move || {
-        let mut memberships = Vec::new();
+    let (mut peers, seen) = blocking(options, move || {
+        let (mut memberships, mut seen) = (Vec::new(), BTreeSet::new());
         let mut in_entries = Vec::new();
         let salvaged = mending.salvage(
-            |state| memberships.extend(ChainFold::membership_in(state)),
+            |state| {
+                memberships.extend(ChainFold::membership_in(state));
+                seen.extend(ChainFold::seen_in(state));
+            },
             |entry: &Entry| {
                 if entry.kind == kind::MEMBERSHIP {
                     in_entries.push((entry.id, entry.payload.clone()));
@@ -209,15 +219,22 @@ async fn known_peers(options: &Arc<NodeOptions>, mending: &Arc<Mending>) -> Resu
             },
         );
         memberships.append(&mut in_entries);
-        // The newest that can be read says who belongs.
-        let newest = memberships.iter().rev().find_map(|(id, payload)| decode_membership(*id, payload).ok());
-        let nodes = newest.iter().flat_map(|membership| membership.nodes());
-        let peers = nodes.map(|(&id, member)| (id, member.peer_address.clone())).collect::<BTreeMap<_, _>>();
-        salvaged.map(|()| peers)
+        let readable = memberships.iter().filter_map(|(id, payload)| decode_membership(*id, payload).ok());
+        let mut peers = BTreeMap::new();
+        for membership in readable {
+            // The newest that can be read says who belongs.
+            peers = membership.nodes().map(|(&id, member)| (id, member.peer_address.clone())).collect();
+            seen.extend(peers.keys().copied());
+        }
+        salvaged.map(|()| (peers, seen))
     })
     .await?
     .map_err(start_error)?;
-    peers.extend(options.initial.iter().map(|node| (node.id, node.peer_address.clone())));
+    for node in &options.initial {
+        if peers.contains_key(&node.id) || !seen.contains(&node.id) {
+            peers.insert(node.id, node.peer_address.clone());
+        }
+    }
     peers.remove(&own);
     Ok(peers)
 }

@@ -118,6 +118,11 @@ impl ChainFold {
 impl Fold for ChainFold {
     fn restore(&mut self, state: &[u8]) {
         match ChainFold::decode(state) {
+    /// Every id that stood in a membership by then.
+    pub(crate) fn seen_in(state: &[u8]) -> impl Iterator<Item = u64> {
+        ChainFold::decode(state).into_iter().flat_map(|fold| fold.seen.into_keys())
+    }
+
             Some(fold) => *self = fold,
             // The footer's checksum held, so another program wrote it; whatever is folded on would be noticed by the
             // first peer that compares heads.

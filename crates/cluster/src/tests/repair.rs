@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sillok_chronicle::{Damage, verify};
+use sillok_wire::v1;
 use tokio::time::timeout;
 
 use super::harness::*;
@@ -171,4 +172,38 @@ async fn where_every_peer_has_refused_the_node_says_what_was_tried() {
     let StartError::BeyondRepair { damage, tried } = &error else { panic!("{error}") };
     assert_eq!(damage.segment, "0000000002.seg");
     assert!(tried.contains("node 2: ") && tried.contains("node 3: "), "{tried}");
+}
+
+/// A founder had been replaced long ago and its name stayed in the configuration of the others. When one of them could not be
+/// repaired by anybody, it waited for that name for ever and told no operator.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_founder_that_was_removed_is_not_waited_for() {
+    let (mut cluster, _) = with_history().await;
+    let founders = cluster.initial();
+    cluster.kill(3).await;
+    let leader = cluster.leader().await;
+    let site = cluster.site(3).options.site.clone();
+    let fresh = cluster.add_blank(&site);
+    let segment_bytes = cluster.site(leader).options.segment_bytes;
+    cluster.site(fresh).options.segment_bytes = segment_bytes;
+    cluster.boot(fresh).await;
+    let request = v1::ReplaceNodeRequest { node_id: 3, node: Some(cluster.describe(fresh)), ..Default::default() };
+    cluster.node(leader).replace_node(request).await.unwrap();
+    let core = cluster.core(1);
+    eventually("node 1 knows that node 3 is gone", || core.roster.view().member(3).is_none().then_some(())).await;
+    for id in [1, 2, fresh] {
+        cluster.stop(id).await;
+    }
+    let path = segment(&mut cluster, 1, 1);
+    assert!(cluster.disk(1).flip(&path, 3_000, 1));
+    cluster.disk(1).edit(&path, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    for id in [2, fresh] {
+        cluster.site(id).disk = sillok_chronicle::sim::SimDisk::new(40 + id);
+        cluster.boot(id).await;
+    }
+    cluster.site(1).options.initial = founders;
+    let error = timeout(AT_MOST, cluster.try_boot(1)).await.unwrap().unwrap_err();
+    let StartError::BeyondRepair { tried, .. } = &error else { panic!("{error}") };
+    let names = |id: u64| tried.contains(&format!("node {id}: "));
+    assert!(names(2) && names(fresh) && !names(3), "{tried}");
 }
