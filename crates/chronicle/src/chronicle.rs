@@ -351,7 +351,16 @@ impl Chronicle {
 
     /// Begins to read everything once more from the disk; see [`Scrub`].
     pub fn scrub(&self) -> Scrub {
-        Scrub::new(Arc::clone(&self.handle.shared))
+        Scrub::new(Arc::clone(&self.handle.shared), 0)
+    }
+
+    /// As [`Chronicle::scrub`], passing over the sealed segments before the one with this ordinal (all of them, where there are
+    /// fewer); and the last of those that are passed over, if any is.
+    pub fn scrub_from(&self, ordinal: u64) -> (Scrub, Option<SegmentInfo>) {
+        let scrub = Scrub::new(Arc::clone(&self.handle.shared), ordinal);
+        let passed = scrub.ordinal().checked_sub(1);
+        let sealed = |ordinal| self.shared().log.read().sealed.get(ordinal as usize).map(|sealed| sealed.info.clone());
+        (scrub, passed.and_then(sealed))
     }
 
     /// The sealed segments, in order.

@@ -43,8 +43,8 @@ pub enum Scrubbed {
     End,
 }
 
-/// A walk over everything that is committed and durable, from the first entry on. [`Chronicle::scrub`](crate::Chronicle::scrub)
-/// begins one.
+/// A walk over everything that is committed and durable. [`Chronicle::scrub`](crate::Chronicle::scrub) begins one at the first
+/// entry, [`Chronicle::scrub_from`](crate::Chronicle::scrub_from) goes on with one.
 pub struct Scrub {
     shared: Arc<Shared>,
     at: At,
@@ -82,11 +82,24 @@ enum Part {
 }
 
 impl Scrub {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, at: At::begin(0, None), before: 0 }
+    /// From the sealed segment with this ordinal on, or from the first that is not sealed if that is none.
+    pub(crate) fn new(shared: Arc<Shared>, from: u64) -> Self {
+        let (at, before) = {
+            let log = shared.log.read();
+            let passed = &log.sealed[..log.sealed.len().min(usize::try_from(from).unwrap_or(usize::MAX))];
+            let last = passed.last().map(|sealed| sealed.info.last);
+            let before = passed.iter().map(|sealed| sealed.trailer.file_bytes()).sum();
+            (At::begin(passed.len() as u64, last), before)
+        };
+        Self { shared, at, before }
     }
 
-    /// Bytes of entries and footers that verify.
+    /// The segment that is read next.
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.at.ordinal
+    }
+
+    /// Bytes of entries and footers that verify, or were passed over.
     pub fn done_bytes(&self) -> u64 {
         self.before + self.at.offset
     }

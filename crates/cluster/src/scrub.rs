@@ -10,6 +10,7 @@
 
 mod compare;
 mod findings;
+mod memory;
 mod pass;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep_until};
 
 pub(crate) use compare::digests_here;
 use findings::Finding;
+use memory::{Memory, Remembered};
 
 use crate::{core::Core, repair::Repaired, roster::RosterView};
 
@@ -106,13 +108,20 @@ impl Scrubbing {
     }
 }
 
-/// Scrubs for as long as the node runs, where that is not switched off.
+/// Scrubs for as long as the node runs, where that is not switched off; goes on where an earlier run of this node was.
 pub(crate) async fn keep_scrubbing(core: Arc<Core>) {
     let options = core.options.scrub;
     if !options.enabled {
         return;
     }
-    let mut due = Instant::now() + FIRST_AFTER.min(options.every);
+    let loaded = {
+        let options = core.options.clone();
+        core.options.execution.blocking(move || Memory::load(&options)).await
+    };
+    // An error only where the runtime is ending.
+    let Ok(memory) = loaded.map(Arc::new) else { return };
+    core.scrub.state.lock().completed_at = memory.now().completed_at;
+    let mut due = Instant::now() + first_after(&memory.now(), options.every, core.clock.now());
     loop {
         tokio::select! {
             () = core.stopping.cancelled() => return,
@@ -121,7 +130,7 @@ pub(crate) async fn keep_scrubbing(core: Arc<Core>) {
         let begun = Instant::now();
         let whole = tokio::select! {
             () = core.stopping.cancelled() => return,
-            whole = round(&core) => whole,
+            whole = round(&core, &memory) => whole,
         };
         core.scrub.state.lock().running = None;
         due = match whole {
@@ -133,15 +142,39 @@ pub(crate) async fn keep_scrubbing(core: Arc<Core>) {
     }
 }
 
-/// One pass, with a comparison before it and one behind it.
-async fn round(core: &Arc<Core>) -> Result<(), pass::Broken> {
+/// How long after its start a node that remembers this begins, or goes on with, a pass.
+fn first_after(remembered: &Remembered, every: Duration, now: UnixNanos) -> Duration {
+    let soon = FIRST_AFTER.min(every);
+    match (remembered.next_segment, remembered.begun_at) {
+        (None, Some(begun)) => {
+            // Whatever the clock did meanwhile, it is at most as long as between any two passes.
+            let since = Duration::from_nanos(u64::try_from(now.saturating_sub(begun)).unwrap_or(0));
+            every.saturating_sub(since).max(soon)
+        }
+        _ => soon,
+    }
+}
+
+/// One pass, or the rest of one, with a comparison before it and one behind it.
+async fn round(core: &Arc<Core>, memory: &Arc<Memory>) -> Result<(), pass::Broken> {
+    if memory.now().next_segment.is_none() {
+        let begun = core.clock.now();
+        note(core, memory, move |now| (now.begun_at, now.next_segment) = (Some(begun), Some(0))).await;
+    }
     // At once as well: a pass may take days, and this takes a moment.
     compare::compare(core).await;
-    pass::pass(core).await?;
+    pass::pass(core, memory).await?;
     compare::compare(core).await;
     let now = core.clock.now();
     core.scrub.state.lock().completed_at = Some(now);
+    note(core, memory, move |remembered| (remembered.completed_at, remembered.next_segment) = (Some(now), None)).await;
     metrics::counter!("sillok_scrub_passes_total").increment(1);
     metrics::gauge!("sillok_scrub_completed_timestamp_seconds").set(now as f64 / 1e9);
     Ok(())
+}
+
+async fn note(core: &Core, memory: &Arc<Memory>, change: impl FnOnce(&mut Remembered) + Send + 'static) {
+    let memory = memory.clone();
+    // It fails only where the runtime is ending, and then the next run begins a little earlier.
+    let _ = core.options.execution.blocking(move || memory.note(change)).await;
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use sillok_chronicle::{Chronicle, Fold as _, ReadError, Scrubbed};
 use tokio::time::sleep;
 
-use super::findings::{Finding, Thing};
+use super::{
+    findings::{Finding, Thing},
+    memory::Memory,
+};
 use crate::{chain::ChainFold, core::Core, execution::Execution, log_store::read_failure};
 
 /// Why a pass did not come to its end.
@@ -17,11 +20,15 @@ pub(super) enum Broken {
     Later,
 }
 
-/// Reads and verifies everything that is committed and durable here.
-pub(super) async fn pass(core: &Arc<Core>) -> Result<(), Broken> {
+/// Reads and verifies everything that is committed and durable here, or what is left of it where a pass was broken off.
+pub(super) async fn pass(core: &Arc<Core>, memory: &Arc<Memory>) -> Result<(), Broken> {
     let progress = |done, total| core.scrub.state.lock().running = Some((done, total));
     let rate = core.options.scrub.bytes_per_second;
-    match walk(&core.chronicle, &core.options.execution, rate, core.id, progress).await {
+    let from = memory.now().next_segment.unwrap_or(0);
+    let memory = memory.clone();
+    let reached = Arc::new(move |next| memory.note(|now| now.next_segment = Some(next)));
+    let walked = walk(&core.chronicle, &core.options.execution, rate, core.id, from, reached, progress).await;
+    match walked {
         Ok(differences) => {
             differences.iter().for_each(|it| tracing::error!("the chronicle contradicts itself: {}", it.summary()));
             core.scrub.found(core.id, differences);
@@ -48,20 +55,35 @@ pub(super) enum Stopped {
     Ending(#[from] tokio::task::JoinError),
 }
 
-/// Never reads more than `rate` bytes a second on average, from any piece to any later one. What it returns are sealed
-/// segments of node `id` whose footers do not say what the chain of records over their entries comes to.
+/// Told, where blocking is allowed, before which segment everything verifies and nothing differs.
+type Reached = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Never reads more than `rate` bytes a second on average, from any piece to any later one; sealed segments before `from` are
+/// passed over. What it returns are sealed segments of node `id` whose footers do not say what the chain of records over their
+/// entries comes to.
 pub(super) async fn walk(
     chronicle: &Chronicle,
     execution: &Execution,
     rate: u64,
     id: u64,
+    from: u64,
+    reached: Reached,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Vec<Finding>, Stopped> {
-    let (mut scrub, mut fold) = (chronicle.scrub(), ChainFold::default());
+    let ((mut scrub, passed), mut fold) = (chronicle.scrub_from(from), ChainFold::default());
+    if let Some(passed) = passed {
+        fold.restore(&passed.state);
+    }
     let mut differences = Vec::new();
+    // What is not yet told to be reached.
+    let mut next: Option<u64> = None;
     loop {
         progress(scrub.done_bytes(), scrub.total_bytes());
+        let told = next.take().map(|next| (reached.clone(), next));
         let step = execution.blocking(move || {
+            if let Some((reached, next)) = told {
+                reached(next);
+            }
             let mut keys = Vec::new();
             let done = scrub.step(|entry| {
                 keys.clear();
@@ -87,6 +109,8 @@ pub(super) async fn walk(
                     // From here on by the footer: one difference must not make one of every segment behind it.
                     fold.restore(&info.state);
                 }
+                // A difference is told when the pass ends: a pass that is broken off must meet it again.
+                next = differences.is_empty().then_some(info.ordinal + 1);
                 read
             }
         };

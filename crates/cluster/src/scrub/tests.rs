@@ -6,12 +6,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sillok_chronicle::{Chronicle, Entry, Fold, Identity, LogId, Options, sim::SimDisk};
 use sillok_wire::{record, records};
 use tokio::time::Instant;
 
 use super::{
     findings::{Finding, Thing, doubted},
+    first_after,
+    memory::Remembered,
     pass::walk,
 };
 use crate::{chain::ChainFold, execution::Execution, types::kind};
@@ -56,7 +59,7 @@ async fn never_is_more_read_than_the_rate_allows() {
     let chronicle = chronicle(&sim, Box::new(ChainFold::default()));
     let (before, begun) = (sim.bytes_read(), Instant::now());
     let (mut looks, execution) = (0, inline());
-    let differences = walk(&chronicle, &execution, RATE, 1, |done, total| {
+    let differences = walk(&chronicle, &execution, RATE, 1, 0, Arc::new(|_| {}), |done, total| {
         looks += 1;
         assert!(done <= total);
         let allowed = begun.elapsed().as_secs_f64() * RATE as f64 + 1.0;
@@ -67,6 +70,45 @@ async fn never_is_more_read_than_the_rate_allows() {
     let (read, passed) = (sim.bytes_read() - before, begun.elapsed());
     assert!(read >= chronicle.scrub().total_bytes() && looks > read / PIECE, "{read} bytes in {looks} pieces");
     assert!(passed < Duration::from_secs_f64(read as f64 / RATE as f64 * 1.1), "{passed:?} for {read} bytes");
+}
+
+/// A node that was restarted every night read the first third of its chronicle over and over, and the rest never.
+#[tokio::test(start_paused = true)]
+async fn a_pass_goes_on_where_another_was_broken_off() {
+    let sim = SimDisk::new(5);
+    let chronicle = chronicle(&sim, Box::new(ChainFold::default()));
+    let passed = Arc::new(Mutex::new(Vec::new()));
+    let reached = {
+        let passed = passed.clone();
+        Arc::new(move |next| passed.lock().push(next))
+    };
+    let total = chronicle.scrub().total_bytes();
+    let first = chronicle.sealed()[0].bytes;
+    let mut least = u64::MAX;
+    let (before, execution) = (sim.bytes_read(), inline());
+    let differences = walk(&chronicle, &execution, 1 << 30, 1, 1, reached, |done, of| {
+        least = least.min(done);
+        assert_eq!(of, total, "what was passed over counts as done");
+    });
+    assert_eq!(differences.await.unwrap(), [], "the chain goes on from the footer before");
+    assert_eq!(*passed.lock(), [2, 3]);
+    assert!(least > first, "{least}");
+    let read = sim.bytes_read() - before;
+    assert!(read <= total - first, "{read} bytes read of {total}, of which {first} had been");
+}
+
+#[test]
+fn a_pass_is_due_a_day_after_the_last_whichever_process_it_was_in() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let at = |hours: i64| hours * 3_600_000_000_000;
+    let after =
+        |next_segment, begun_at| first_after(&Remembered { begun_at, next_segment, completed_at: None }, DAY, at(100));
+    let soon = Duration::from_secs(60);
+    assert_eq!(after(None, None), soon, "nothing is remembered");
+    assert_eq!(after(Some(7), Some(at(99))), soon, "one was broken off");
+    assert_eq!(after(None, Some(at(90))), Duration::from_secs(14 * 3_600));
+    assert_eq!(after(None, Some(at(10))), soon, "overdue");
+    assert_eq!(after(None, Some(at(200))), DAY, "the clock went back");
 }
 
 /// A footer whose chain is another one.
@@ -99,7 +141,7 @@ impl Fold for Lying {
 async fn a_footer_that_contradicts_the_records_before_it_is_told_once() {
     let sim = SimDisk::new(4);
     let chronicle = chronicle(&sim, Box::new(Lying(ChainFold::default())));
-    let differences = walk(&chronicle, &inline(), 1 << 30, 5, |_, _| {}).await.unwrap();
+    let differences = walk(&chronicle, &inline(), 1 << 30, 5, 0, Arc::new(|_| {}), |_, _| {}).await.unwrap();
     let last = chronicle.sealed()[0].last.index;
     let [Finding { nodes: (5, 5), what, .. }] = &differences[..] else { panic!("{differences:?}") };
     assert_eq!(*what, Thing::Segment { ordinal: 0, last });
