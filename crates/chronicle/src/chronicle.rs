@@ -9,8 +9,9 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Due, Entry, Epoch, Failure, FormatError, Identity, LogId, MAX_PAYLOAD_BYTES, OpenError, Options, ReadError, Scrub,
-    SegmentInfo, Vote, Workers, WriteError,
+    Due, Entry, Epoch, Failure, FormatError, Identity, Left, LogId, MAX_PAYLOAD_BYTES, OpenError, Options, ReadError,
+    Scrub, SegmentInfo, Vote, Workers, WriteError,
+    ahead::Space,
     disk::{Dir, Disk},
     frame, read, recover,
     shared::{Command, Done, MetaView, Settings, Shared},
@@ -91,7 +92,7 @@ impl Chronicle {
         let shared = Arc::new(Shared::new(dir, settings, recovered.log, view, recovered.lock));
         match recovered.spare {
             Some(spare) => shared.ahead.offer(next, spare),
-            None => shared.ahead.want(next),
+            None => shared.ahead.want(next, Space::Filled),
         }
         shared.queue.lock().dirty_since = Some(begun);
         {

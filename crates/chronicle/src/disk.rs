@@ -49,6 +49,12 @@ pub trait File: Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Lengthens an empty file to `len` bytes, which read as zeros, and takes the space for them: writing there does not fail for
+    /// want of it. Nothing is written, so the first sync after such a write has more to do. `Unsupported` where the file system
+    /// cannot; the file may be longer then.
+    fn take_space(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Lets the system forget what it keeps of these bytes in memory, where that is durable: the next read asks the disk
     /// itself. No more than a hint.
     fn forget(&self, _offset: u64, _len: u64) {}
@@ -157,6 +163,17 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn take_space(&self, len: u64) -> io::Result<()> {
+        use rustix::io::Errno;
+        loop {
+            match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, len) {
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Err(io::ErrorKind::Unsupported.into()),
+                done => return done.map_err(io::Error::from),
+            }
+        }
     }
 
     fn forget(&self, offset: u64, len: u64) {

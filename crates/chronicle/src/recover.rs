@@ -3,7 +3,8 @@
 use std::{io, num::NonZero, path::Path, sync::Arc};
 
 use crate::{
-    MAX_SITE_BYTES, ahead,
+    MAX_SITE_BYTES,
+    ahead::{self, Space},
     disk::{Dir, Disk, File, LockGuard},
     error::{Damage, DamageReason, FormatError, OpenError},
     examine::{End, ExamineError, Layout, Segment, Tail},
@@ -160,16 +161,16 @@ pub(crate) fn recover(dir: &Dir, options: &Options) -> Result<Recovered, OpenErr
         Some(segment) => {
             let len = lengthen(segment, options.segment_bytes)
                 .map_err(OpenError::io("lengthen", segment_name(segment.ordinal)))?;
-            Current { ordinal: segment.ordinal, file: Arc::clone(&segment.file), end: segment.end, len }
+            Current::new(segment.ordinal, Arc::clone(&segment.file), segment.end, len)
         }
         None => {
             let file = match spare.remove(&next_ordinal) {
                 Some(found) => found.file,
-                None => ahead::make(dir, next_ordinal, options.segment_bytes, &|| false)
+                None => ahead::make(dir, next_ordinal, options.segment_bytes, Space::Filled, &|| false)
                     .map_err(OpenError::io("make", segment_name(next_ordinal)))?,
             };
             let len = file.len().map_err(OpenError::io("read", segment_name(next_ordinal)))?;
-            Current { ordinal: next_ordinal, file, end: 0, len }
+            Current::new(next_ordinal, file, 0, len)
         }
     };
     let spare = spare.remove(&(current.ordinal + 1)).map(|found| found.file);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    ahead::Space,
     disk::File,
     error::{Failure, WriteError},
     frame::{Plan, encode},
@@ -22,6 +23,11 @@ use crate::{
 /// The buffer's memory is given back if one huge entry made it larger than this.
 const KEEP_BUFFER_BYTES: usize = 2 * BATCH_BYTES as usize;
 
+/// Batches of this size on average take longer to write than a sync adds where the space was not filled before. So do batches
+/// that fill a small segment in a few.
+const LARGE_BATCH_BYTES: u64 = 256 << 10;
+const FEW_BATCHES: u64 = 4;
+
 /// The segment that is being written.
 pub(crate) struct Current {
     pub(crate) ordinal: u64,
@@ -30,6 +36,22 @@ pub(crate) struct Current {
     pub(crate) end: u64,
     /// The file's length.
     pub(crate) len: u64,
+    /// Bytes written and syncs done since it was begun, or since the chronicle was opened.
+    written: u64,
+    syncs: u64,
+}
+
+impl Current {
+    /// The segment of this number, which is `len` bytes long; the next frame goes to `end`.
+    pub(crate) fn new(ordinal: u64, file: Arc<dyn File>, end: u64, len: u64) -> Self {
+        Self { ordinal, file, end, len, written: 0, syncs: 0 }
+    }
+
+    /// How the space of the next segment is best made: as if it will be written in batches like those of this one.
+    fn space_of_next(&self, segment_bytes: u64) -> Space {
+        let large = LARGE_BATCH_BYTES.min(segment_bytes / FEW_BATCHES);
+        if self.syncs > 0 && self.written / self.syncs >= large { Space::Taken } else { Space::Filled }
+    }
 }
 
 pub(crate) struct Writer {
@@ -300,8 +322,9 @@ impl Writer {
         let failure = |error| Failure::io("make", segment_name(ordinal), error);
         let file = self.shared.ahead.take(ordinal, &self.shared).map_err(failure)?;
         let len = file.len().map_err(failure)?;
-        self.current = Current { ordinal, file, end: 0, len };
-        self.shared.ahead.want(ordinal + 1);
+        let space = self.current.space_of_next(self.shared.settings.segment_bytes);
+        self.current = Current::new(ordinal, file, 0, len);
+        self.shared.ahead.want(ordinal + 1, space);
         Ok(())
     }
 
@@ -339,6 +362,8 @@ impl Writer {
         metrics::histogram!("sillok_chronicle_batch_bytes").record(self.buffer.len() as f64);
         metrics::histogram!("sillok_chronicle_batch_entries").record(self.offsets.len() as f64);
         self.current.end = end;
+        self.current.written += self.buffer.len() as u64;
+        self.current.syncs += 1;
         self.publish(first, last);
         self.buffer.clear();
         self.buffer.shrink_to(KEEP_BUFFER_BYTES);
@@ -382,11 +407,9 @@ impl Writer {
             // A segment whose first entry goes is removed altogether, lest the next entry would still have fitted into
             // the one before; only the first segment has none before it.
             let segment = log.open.iter().rev().find(|segment| segment.first < from || segment.ordinal == 0);
-            segment.filter(|_| from < written).map(|segment| Current {
-                ordinal: segment.ordinal,
-                file: Arc::clone(&segment.file),
-                end: if from == 0 { 0 } else { segment.offset_of(from) },
-                len: 0,
+            segment.filter(|_| from < written).map(|segment| {
+                let end = if from == 0 { 0 } else { segment.offset_of(from) };
+                Current::new(segment.ordinal, Arc::clone(&segment.file), end, 0)
             })
         };
         if let Some(target) = target {
@@ -426,7 +449,7 @@ impl Writer {
         }
         write_zeros(&*target.file, target.end, written).map_err(|error| Failure::io("write", name(), error))?;
         target.file.sync_data().map_err(|error| Failure::io("sync", name(), error))?;
-        shared.ahead.want(target.ordinal + 1);
+        shared.ahead.want(target.ordinal + 1, Space::Filled);
         self.current = target;
         Ok(())
     }
@@ -453,5 +476,45 @@ fn answer_all(all: impl Iterator<Item = Done>, failure: &Arc<Failure>) {
     for done in all {
         // One that panics must not keep the others from theirs; the first panic has been told of.
         let _ = catch_unwind(AssertUnwindSafe(|| done(Err(WriteError::Stopped(Arc::clone(failure))))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Disk as _, RealDisk, scan::last_nonzero, sim::SimDisk};
+
+    /// A blank node wrote every byte of its first day twice: the zeros, and then what belonged there.
+    #[test]
+    fn space_is_filled_for_small_batches_and_taken_for_large_ones() {
+        let file = SimDisk::new(1).boot().create(Path::new("/segment")).unwrap();
+        let after = |written, syncs| Current { written, syncs, ..Current::new(3, Arc::clone(&file), 0, 0) };
+        const SEGMENT: u64 = 64 << 20;
+        for (written, syncs, segment, space) in [
+            (0, 0, SEGMENT, Space::Filled),
+            (SEGMENT, 2_000, SEGMENT, Space::Filled),
+            (SEGMENT, 257, SEGMENT, Space::Filled),
+            (SEGMENT, 256, SEGMENT, Space::Taken),
+            (SEGMENT, 8, SEGMENT, Space::Taken),
+            // Reopened: what was written before says nothing.
+            (4_000, 40, SEGMENT, Space::Filled),
+            (1 << 20, 4, 1 << 20, Space::Taken),
+            (1 << 20, 5, 1 << 20, Space::Filled),
+        ] {
+            assert_eq!(after(written, syncs).space_of_next(segment), space, "{written} bytes in {syncs}");
+        }
+    }
+
+    #[test]
+    fn space_that_is_taken_reads_as_zeros_and_has_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&dir.path().join("segment")).unwrap();
+        match file.take_space(3 << 20) {
+            // Not every file system can.
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::Unsupported),
+            Ok(()) => assert_eq!((file.len().unwrap(), last_nonzero(&*file, 0).unwrap()), (3 << 20, None)),
+        }
     }
 }

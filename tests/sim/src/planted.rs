@@ -124,4 +124,8 @@ impl File for UnsyncedFile {
     fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
+
+    fn take_space(&self, len: u64) -> io::Result<()> {
+        self.0.take_space(len)
+    }
 }

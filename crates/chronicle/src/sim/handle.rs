@@ -199,6 +199,10 @@ impl File for SimFile {
         self.change(Change::SetLen(len as usize))
     }
 
+    fn take_space(&self, len: u64) -> io::Result<()> {
+        self.change(Change::SetLen(len as usize))
+    }
+
     fn len(&self) -> io::Result<u64> {
         let world = self.machine.alive(self.life)?;
         Ok(world.files.get(&self.id).map_or(0, |file| file.bytes.len() as u64))

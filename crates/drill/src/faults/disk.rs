@@ -108,6 +108,11 @@ impl File for FaultyFile {
         self.real.len()
     }
 
+    fn take_space(&self, len: u64) -> io::Result<()> {
+        self.faults.room()?;
+        self.real.take_space(len)
+    }
+
     fn forget(&self, offset: u64, len: u64) {
         self.real.forget(offset, len);
     }
