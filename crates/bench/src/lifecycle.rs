@@ -136,18 +136,19 @@ async fn catch_up(target: &mut Target, stock: &Stock, screen: &dyn Screen) -> Re
     let id = nodes::follower(cluster).await?;
     screen.progress("a blank node joins");
     let site = cluster.node(id).site.clone();
-    let (joined, took) = nodes::join(cluster, &site).await?;
-    let copied = meter::counters(&cluster.node(joined).http.to_string()).await;
+    let joined = nodes::join(cluster, &site).await?;
+    let copied = meter::counters(&cluster.node(joined.id).http.to_string()).await;
     let bytes = copied.map_or(0.0, |counters| counters.chronicle_bytes);
-    let seconds = took.as_secs_f64();
+    let (holds, folded) = (joined.holds.as_secs_f64(), joined.folded.as_secs_f64());
     Ok(of(
         "catch-up",
         "blank node",
         stock,
         vec![
-            Figure::new("until it holds and has folded everything", seconds, "s"),
-            Figure::new("chronicle copied", bytes / 1e6 / seconds, "MB/s"),
-            Figure::new("events", stock.events as f64 / seconds, "events/s"),
+            Figure::new("until it holds everything", holds, "s"),
+            Figure::new("chronicle copied until then", bytes / 1e6 / holds, "MB/s"),
+            Figure::new("until it has folded everything", folded, "s"),
+            Figure::new("events folded until then", stock.events as f64 / folded, "events/s"),
         ],
     ))
 }

@@ -60,18 +60,37 @@ pub(crate) async fn level(cluster: &Cluster, id: u64) -> Result<(), BenchError> 
     Ok(level.await?)
 }
 
-/// A blank node joins as a learner under a new id: how long until it holds and has folded everything.
-pub(crate) async fn join(cluster: &mut Cluster, site: &str) -> Result<(u64, Duration), BenchError> {
+/// How long it took a blank node to be a whole one.
+pub(crate) struct Joined {
+    /// Under this new id.
+    pub(crate) id: u64,
+    /// Until its disk has everything that was committed when it joined: from then on it counts for what is kept.
+    pub(crate) holds: Duration,
+    /// Until its views have folded that, too.
+    pub(crate) folded: Duration,
+}
+
+/// A blank node joins as a learner under a new id.
+pub(crate) async fn join(cluster: &mut Cluster, site: &str) -> Result<Joined, BenchError> {
     let leader = cluster.leader().await?;
     let id = cluster.add(site)?;
     cluster.spawn(id)?;
     within("the blank node answers", LONG, || cluster.node(id).status()).await?;
+    let asked = || async { Some(cluster.node(leader).status().await?.committed_index) };
+    let committed = within("the leader answers", LONG, asked).await?;
     let begun = Instant::now();
     let node = Some(cluster.node(id).described());
     let add = v1::AddNodeRequest { node, learner_only: true, ..Default::default() };
     cluster.node(leader).operator().add_node(add).await.map_err(BenchError::read("the blank node is not taken in"))?;
+    within("the node holds everything", LONG, || async {
+        let status = cluster.node(leader).status().await?;
+        let it = status.nodes.iter().find(|node| node.node.as_ref().is_some_and(|node| node.id == id))?;
+        (it.flushed_index? >= committed).then_some(())
+    })
+    .await?;
+    let holds = begun.elapsed();
     level(cluster, id).await?;
-    Ok((id, begun.elapsed()))
+    Ok(Joined { id, holds, folded: begun.elapsed() })
 }
 
 /// What the files under a directory hold, in bytes as they lie on the disk.

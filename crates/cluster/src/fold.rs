@@ -1,13 +1,17 @@
 //! The thread that folds committed entries into the views.
 //!
 //! It reads the chronicle like any subscriber, entry by entry up to the commit, usually from memory. Starting, voting and
-//! replicating never wait for it. An entry that cannot be folded stops it for good ([`Folding::stopped`]): reads go on
+//! replicating never wait for it, and where a node is far behind and has few processors it waits for the log ([`way`]). An entry that cannot be folded stops it for good ([`Folding::stopped`]): reads go on
 //! from what is there and say so, and this node decides nothing while it leads.
+
+mod way;
 
 use std::{io, sync::Arc, time::Duration};
 
 use sillok_views::{Applied, FoldError};
 use tokio::sync::watch;
+
+use way::Way;
 
 use crate::{
     chain::HeadAt,
@@ -73,12 +77,16 @@ async fn run(
     applied.send_replace(loaded);
     let mut commits = core.commits.clone();
     let mut next = core.views.applied().map_or(0, |applied| applied.index + 1);
+    let mut way = Way::new(&core.options.execution);
     loop {
         let mut committed = (*commits.borrow_and_update()).map(|commit| commit.log_id.index);
         if planted::is(Planted::ViewsAhead) {
             committed = core.chronicle.last().map(|last| last.index);
         }
         while committed.is_some_and(|committed| next <= committed) && !core.stopping.is_cancelled() {
+            if way.gives(|| behind(core)) {
+                continue;
+            }
             let end = committed.map_or(next, |committed| committed + 1);
             for entry in core.chronicle.read(next, end, READ_BYTES)? {
                 core.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload)?;
@@ -100,6 +108,12 @@ async fn run(
             return Ok(());
         }
     }
+}
+
+/// How many entries that the leader has committed are not in this node's log.
+fn behind(core: &Core) -> u64 {
+    let next = core.chronicle.last().map_or(0, |last| last.index + 1);
+    core.contact.committed().map_or(0, |committed| (committed + 1).saturating_sub(next))
 }
 
 /// Folded means committed. What counts is whether this very entry, on this very chain, stands here durably. Consensus runs

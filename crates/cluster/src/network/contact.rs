@@ -77,6 +77,11 @@ impl Contact {
         (says.committed <= index).then_some(says.at)
     }
 
+    /// What the leader that was heard last had committed in its own term; `None`: none has said.
+    pub(crate) fn committed(&self) -> Option<u64> {
+        Some((*self.last.lock())?.says?.committed)
+    }
+
     /// A leader was heard, and at this moment it will have been silent for too long unless it is heard again; `None`: no
     /// leader was heard, or that moment has passed.
     pub(crate) fn lasts_until(&self) -> Option<Instant> {
