@@ -13,7 +13,7 @@ use crate::{
     Scrub, SegmentInfo, Vote, Workers, WriteError,
     ahead::Space,
     disk::{Dir, Disk},
-    frame, read, recover,
+    frame, left, read, recover,
     shared::{Command, Done, MetaView, Settings, Shared},
     work::{Hands, start_threads},
     writer::{self, Writer},
@@ -378,6 +378,11 @@ impl Chronicle {
             Some(sealed) => (sealed.info.last.index + 1, Some(sealed.info.state.clone())),
             None => (0, None),
         }
+    }
+
+    /// How much stands behind the entry at `index`, without reading.
+    pub fn left_behind(&self, index: u64) -> Left {
+        left::left(&self.shared().log.read(), index)
     }
 
     /// Payload bytes appended and not yet durable.

@@ -2,6 +2,8 @@
 //!
 //! Needs no leader: what this node does not know stays absent.
 
+mod lag;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -20,10 +22,11 @@ const DISK_FULL: &str = "the disk of this node has no space for another segment 
 const ASK_WITHIN: Duration = Duration::from_millis(500);
 
 /// What is known of one node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Known {
     flushed: Option<u64>,
     is_reachable: bool,
+    lag: Option<v1::Lag>,
 }
 
 /// Nodes that answered this leader within an election timeout; itself. Empty where this node does not lead.
@@ -49,8 +52,10 @@ pub(crate) fn progress_here(core: &Core) -> peer::ProgressResponse {
         .members
         .keys()
         .map(|&id| {
-            let flushed = core.acks.flushed(id).map(|index| peer::LogId { term: term_at(core, index), index });
-            peer::NodeProgress { node_id: id, flushed, reachable: reachable.contains(&id) }
+            let flushed = core.acks.flushed(id);
+            let lag = flushed.and_then(|index| lag::behind(core, index));
+            let flushed = flushed.map(|index| peer::LogId { term: term_at(core, index), index });
+            peer::NodeProgress { node_id: id, flushed, reachable: reachable.contains(&id), lag }
         })
         .collect();
     let committed_index = core.commits.borrow().map_or(0, |commit| commit.log_id.index);
@@ -64,14 +69,15 @@ fn term_at(core: &Core, index: u64) -> u64 {
 
 /// What is known of each member: from our own acks where this node leads, else from the leader, else by asking around.
 async fn known(core: &Arc<Core>, roster: &RosterView) -> BTreeMap<u64, Known> {
-    let local = Known { flushed: core.acks.flushed(core.id), is_reachable: true };
+    let local = Known { flushed: core.acks.flushed(core.id), is_reachable: true, lag: None };
     let from_progress = |progress: peer::ProgressResponse| {
         let nodes = progress.nodes.into_iter().map(|node| {
             let flushed = node.flushed.map(|id| id.index);
-            (node.node_id, Known { flushed, is_reachable: node.reachable })
+            (node.node_id, Known { flushed, is_reachable: node.reachable, lag: node.lag })
         });
         let mut known: BTreeMap<u64, Known> = nodes.collect();
-        known.insert(core.id, local);
+        let lag = known.get(&core.id).and_then(|known| known.lag);
+        known.insert(core.id, Known { lag, ..local });
         known
     };
     match core.leader() {
@@ -89,7 +95,7 @@ async fn known(core: &Arc<Core>, roster: &RosterView) -> BTreeMap<u64, Known> {
         let address = core.peers.book().correct(id, member).peer_address;
         let answer = tokio::time::timeout(ASK_WITHIN, bootstrap::ask(core, id, &address)).await;
         let is_reachable = matches!(answer, Ok(Ok(hello)) if hello.incarnation == member.incarnation);
-        (id, Known { flushed: None, is_reachable })
+        (id, Known { is_reachable, ..Known::default() })
     });
     let mut known: BTreeMap<u64, Known> = futures::future::join_all(asked).await.into_iter().collect();
     known.insert(core.id, local);
@@ -116,7 +122,7 @@ fn node_statuses(core: &Core, roster: &RosterView, known: &BTreeMap<u64, Known>)
         .members
         .iter()
         .map(|(&id, member)| {
-            let Known { flushed, is_reachable } = known.get(&id).copied().unwrap_or_default();
+            let Known { flushed, is_reachable, lag } = known.get(&id).copied().unwrap_or_default();
             let member = core.peers.book().correct(id, member);
             let role = if roster.is_voter(id) { v1::NodeRole::Voter } else { v1::NodeRole::Learner };
             v1::NodeStatus {
@@ -134,6 +140,7 @@ fn node_statuses(core: &Core, roster: &RosterView, known: &BTreeMap<u64, Known>)
                 flushed_index: flushed,
                 clock_offset_ms: clocks.get(&id).map(|nanos| nanos / 1_000_000),
                 scrub: scrubs.remove(&id),
+                lag,
             }
         })
         .collect()

@@ -10,7 +10,7 @@ use sillok_wire::{v1, v1::transfer_leadership_request::Target};
 use super::Session;
 use crate::{
     failure::{Exit, Failure},
-    format::{ago, enum_name, thousands, time},
+    format::{ago, bytes, duration, enum_name, thousands, time},
     output::to_json,
     progress,
     table::Rows,
@@ -226,8 +226,8 @@ async fn tell_lag(session: &Session, id: u64, bar: &indicatif::ProgressBar) -> s
         // Whoever answers no status now may answer the next one.
         let Ok(status) = best_status(session).await else { continue };
         let is_it = |one: &&v1::NodeStatus| one.node.as_ref().is_some_and(|node| node.id == id);
-        if let Some(behind) = status.nodes.iter().find(is_it).and_then(|one| one.lag_entries) {
-            bar.set_message(format!("{} entries behind", thousands(behind)));
+        if let Some(behind) = status.nodes.iter().find(is_it).and_then(behind) {
+            bar.set_message(format!("{behind} behind"));
         }
     }
 }
@@ -250,7 +250,7 @@ fn nodes_table(nodes: &[v1::NodeStatus]) -> String {
             node.id.to_string(),
             enum_name(status.role().as_str_name(), "NODE_ROLE_"),
             state.to_owned(),
-            status.lag_entries.map_or_else(|| "?".to_owned(), thousands),
+            behind(status).unwrap_or_else(|| "?".to_owned()),
             status.clock_offset_ms.map_or_else(|| "?".to_owned(), clock_offset),
             status.scrub.as_ref().map_or_else(|| "?".to_owned(), scrub::short),
             node.client_address,
@@ -258,6 +258,19 @@ fn nodes_table(nodes: &[v1::NodeStatus]) -> String {
         ]);
     }
     rows.render()
+}
+
+/// How far a node is behind its leader, as far as that is known: `0`, `1,204,331 events, 301.2 MB, 12.4 s`, `17 entries`.
+fn behind(status: &v1::NodeStatus) -> Option<String> {
+    let entries = status.lag_entries?;
+    Some(match status.lag {
+        _ if entries == 0 => "0".to_owned(),
+        Some(lag) => {
+            let time = duration(std::time::Duration::from_millis(lag.time_ms));
+            format!("{} events, {}, {time}", thousands(lag.events), bytes(lag.bytes))
+        }
+        None => format!("{} entries", thousands(entries)),
+    })
 }
 
 /// How far a clock is ahead of the one in the middle: `+3 ms`, `-3,600.0 s`.

@@ -97,6 +97,17 @@ impl ChainFold {
         Some(ChainFold::decode(state)?.state.head)
     }
 
+    /// The state of the chain that a footer's state names.
+    pub(crate) fn state_in(state: &[u8]) -> Option<ChainState> {
+        Some(ChainFold::decode(state)?.state)
+    }
+
+    /// Nothing but this state.
+    #[cfg(test)]
+    pub(crate) fn at(state: ChainState) -> ChainFold {
+        ChainFold { state, ..ChainFold::default() }
+    }
+
     /// After the newest entry.
     pub(crate) fn head(&self) -> [u8; 32] {
         self.state.head
@@ -105,6 +116,11 @@ impl ChainFold {
     /// The newest membership that a footer's state names.
     pub(crate) fn membership_in(state: &[u8]) -> Option<(LogId, Bytes)> {
         ChainFold::decode(state)?.membership
+    }
+
+    /// Every id that stood in a membership by then.
+    pub(crate) fn seen_in(state: &[u8]) -> impl Iterator<Item = u64> {
+        ChainFold::decode(state).into_iter().flat_map(|fold| fold.seen.into_keys())
     }
 
     pub(super) fn note_membership(&mut self, id: LogId, payload: &Bytes) {
@@ -118,11 +134,6 @@ impl ChainFold {
 impl Fold for ChainFold {
     fn restore(&mut self, state: &[u8]) {
         match ChainFold::decode(state) {
-    /// Every id that stood in a membership by then.
-    pub(crate) fn seen_in(state: &[u8]) -> impl Iterator<Item = u64> {
-        ChainFold::decode(state).into_iter().flat_map(|fold| fold.seen.into_keys())
-    }
-
             Some(fold) => *self = fold,
             // The footer's checksum held, so another program wrote it; whatever is folded on would be noticed by the
             // first peer that compares heads.
