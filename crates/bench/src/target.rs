@@ -45,6 +45,7 @@ impl Target {
             sites,
             links: false,
             faults: false,
+            scrub_every: None,
             segment_bytes: SEGMENT_BYTES,
             seed: 0,
             dir: own.dir,

@@ -65,6 +65,8 @@ pub struct Setup {
     pub links: bool,
     /// Clocks and disks of nodes can be made wrong.
     pub faults: bool,
+    /// How often nodes read their whole chronicles, in whole seconds; `None`: once a day, as is usual.
+    pub scrub_every: Option<Duration>,
     /// Entries are rolled into a new segment near this size, in bytes.
     pub segment_bytes: u64,
     /// Decides which packets are lost.
@@ -353,6 +355,10 @@ impl Cluster {
             http = node.http,
             segment = self.setup.segment_bytes,
         );
+        if let Some(every) = self.setup.scrub_every {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n[scrub]\nevery_s = {}\n", every.as_secs());
+        }
         for other in self.nodes.iter().filter(|_| initial) {
             let peer = self.mesh.as_ref().and_then(|mesh| mesh.address(node.id, other.id)).unwrap_or(other.peer);
             // Writing to a string cannot fail.

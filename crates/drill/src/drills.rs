@@ -42,6 +42,8 @@ pub struct Drill {
     pub(crate) links: bool,
     /// It makes clocks and disks of nodes wrong.
     pub(crate) faults: bool,
+    /// Its nodes read their whole chronicles every second, and not once a day.
+    pub(crate) scrubs: bool,
     /// It can be run on a compose cluster.
     pub(crate) compose: bool,
     script: Script,

@@ -78,6 +78,8 @@ fn seconds_if_any<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S
 const CHANNELS: u32 = 4;
 /// Small, so that a drill has sealed segments: the smallest that a node takes.
 const SEGMENT_BYTES: u64 = 1 << 20;
+/// Where a drill asks for it: the most often that a node takes.
+const SCRUB_EVERY: Duration = Duration::from_secs(1);
 /// Writes come back by themselves within this, also on a busy machine.
 pub(crate) const WRITES_BACK: Duration = Duration::from_secs(10);
 /// A node comes back, or a blank one catches up, within this.
@@ -112,8 +114,10 @@ impl Stage {
         let sites = crate::SITES.iter().cycle().take(options.nodes).map(|site| (*site).to_owned()).collect();
         let binary = options.from.as_ref().unwrap_or(&options.binary).clone();
         let seed = options.seed;
-        let Drill { links, faults, .. } = *drill;
-        let setup = Setup { binary, sites, links, faults, segment_bytes: SEGMENT_BYTES, seed, dir: None };
+        let Drill { links, faults, scrubs, .. } = *drill;
+        let scrub_every = scrubs.then_some(SCRUB_EVERY);
+        let segment_bytes = SEGMENT_BYTES;
+        let setup = Setup { binary, sites, links, faults, scrub_every, segment_bytes, seed, dir: None };
         let mut channels = Channels { prefix: "drill".to_owned(), count: CHANNELS };
         let mut cluster = match &options.compose {
             Some(file) => {

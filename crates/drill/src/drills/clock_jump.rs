@@ -21,6 +21,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "leadership goes to a node whose clock is right; what is valid stays valid, and what has expired stays expired",
     links: false,
     faults: true,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -14,6 +14,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "writes go on as soon as most sites are there",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -1,4 +1,4 @@
-//! What can happen to the files of a node that does not run.
+//! What can happen to the files of a node.
 
 use std::{
     fs::{self, File},
@@ -17,6 +17,13 @@ const LEFT_BYTES: usize = 1500;
 pub(super) fn turn_a_bit(data_dir: &Path) -> Result<String, DrillError> {
     let segments = segments(data_dir)?;
     let Some((path, bytes)) = segments.last() else { return Err(nothing(data_dir)) };
+    turn(path, bytes, end_of(bytes) / 2)
+}
+
+/// Changes one byte in the middle of the oldest segment, which nobody writes to any more; says which.
+pub(super) fn turn_an_old_bit(data_dir: &Path) -> Result<String, DrillError> {
+    let segments = segments(data_dir)?;
+    let Some((path, bytes)) = segments.first() else { return Err(nothing(data_dir)) };
     turn(path, bytes, end_of(bytes) / 2)
 }
 

@@ -12,6 +12,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "writes go on, and the follower catches up when the line stays",
     links: true,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -23,6 +23,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "leadership goes where there is space; without any, writes are refused with the reason, reads go on, and writes go on by themselves",
     links: false,
     faults: true,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -17,6 +17,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "a dry run changes nothing; after a confirmed recovery writes go on, and blank nodes make it whole again",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -12,6 +12,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "writes go on by themselves; the blank node catches up and the cluster can lose any site again",
     links: false,
     faults: false,
+    scrubs: false,
     compose: true,
     script: |stage| Box::pin(script(stage)),
 };

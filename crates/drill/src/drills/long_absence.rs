@@ -21,6 +21,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "it catches up from the log while the load goes on, writes never stand still for that, and it has the same history",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -12,6 +12,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "writes go on each time; whoever is stuck with an old leader never reads what is out of date",
     links: true,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -13,6 +13,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "another node leads and writes go on; whoever is stuck with the old leader never reads what is out of date",
     links: true,
     faults: false,
+    scrubs: false,
     compose: true,
     script: |stage| Box::pin(script(stage)),
 };

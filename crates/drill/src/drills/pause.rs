@@ -12,6 +12,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "writes go on; the old leader follows, and never answers as if it still led",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

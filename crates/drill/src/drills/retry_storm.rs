@@ -14,6 +14,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "nothing is done twice, and writes go on",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

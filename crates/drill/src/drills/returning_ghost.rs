@@ -12,6 +12,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "neither is let in, the first says why, and writes go on undisturbed",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

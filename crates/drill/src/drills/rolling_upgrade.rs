@@ -9,6 +9,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "old and new nodes work together, and a client that retries as told sees no failed call",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -13,6 +13,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "leadership goes to a node whose disk keeps up, writes go on, and the slow one catches up",
     links: false,
     faults: true,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -15,6 +15,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "writes go on, slower or under another leader",
     links: true,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -13,6 +13,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "the node tells a torn tail from damage, cuts it, starts by itself and catches up",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

@@ -12,6 +12,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "the last site refuses writes with the reason and answers stale reads; writes go on when the others return",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };

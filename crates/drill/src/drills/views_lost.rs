@@ -11,6 +11,7 @@ pub(super) const DRILL: Drill = Drill {
     promises: "each rebuilds them from its chronicle; nothing else is needed, and digests are the same",
     links: false,
     faults: false,
+    scrubs: false,
     compose: false,
     script: |stage| Box::pin(script(stage)),
 };
