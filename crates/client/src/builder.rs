@@ -2,15 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::transport::Endpoint;
-
-use crate::{Client, client::Settings, pool::Pool};
+use crate::{
+    Client, Transport,
+    client::Settings,
+    pool::Pool,
+    way::{Way, Ways},
+};
 
 /// Collects the settings of a [`Client`].
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
     endpoints: Vec<String>,
-    connect_timeout: Duration,
+    ways: Ways,
     follow_leader: bool,
     settings: Settings,
 }
@@ -33,7 +36,7 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         ClientBuilder {
             endpoints: Vec::new(),
-            connect_timeout: Duration::from_secs(2),
+            ways: Ways { connect_timeout: Duration::from_secs(2), transport: None },
             follow_leader: true,
             settings: Settings {
                 deadline: Duration::from_secs(30),
@@ -61,7 +64,14 @@ impl ClientBuilder {
     /// How long to wait for a connection. Default 2 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
-        self.connect_timeout = timeout;
+        self.ways.connect_timeout = timeout;
+        self
+    }
+
+    /// Connects by `transport` instead of by the machine's TCP.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> ClientBuilder {
+        self.ways.transport = Some(transport);
         self
     }
 
@@ -100,38 +110,19 @@ impl ClientBuilder {
     /// # Errors
     /// Where there is no endpoint, or one that is no address.
     pub fn build(self) -> Result<Client, BuildError> {
-        let mut nodes = Vec::with_capacity(self.endpoints.len());
+        let mut nodes: Vec<Way> = Vec::with_capacity(self.endpoints.len());
         for endpoint in &self.endpoints {
             let bare = endpoint.trim().trim_start_matches("http://").trim_end_matches('/');
-            let made = transport(bare, self.connect_timeout).filter(|made| made.uri().port_u16().is_some());
-            let made = made.ok_or_else(|| BuildError::BadEndpoint { endpoint: endpoint.clone() })?;
-            if nodes.iter().all(|(address, _): &(Arc<str>, Endpoint)| **address != *bare) {
-                nodes.push((Arc::from(bare), made));
+            let way = self.ways.to(bare).filter(Way::has_port);
+            let way = way.ok_or_else(|| BuildError::BadEndpoint { endpoint: endpoint.clone() })?;
+            if nodes.iter().all(|other| **other.address() != *bare) {
+                nodes.push(way);
             }
         }
         if nodes.is_empty() {
             return Err(BuildError::NoEndpoint);
         }
-        let pool = Pool::new(nodes, self.follow_leader, self.connect_timeout);
+        let pool = Pool::new(nodes, self.follow_leader, self.ways);
         Ok(Client::new(Arc::new(pool), self.settings))
     }
-}
-
-/// A connection's settings; `None` where the address is none.
-pub(crate) fn transport(address: &str, connect_timeout: Duration) -> Option<Endpoint> {
-    const MIB: u32 = 1 << 20;
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-    Some(
-        endpoint
-            .connect_timeout(connect_timeout)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(Duration::from_secs(30)))
-            // A node that has lost its power sends no reset: this is what notices.
-            .http2_keep_alive_interval(Duration::from_secs(2))
-            .keep_alive_timeout(Duration::from_secs(2))
-            .keep_alive_while_idle(true)
-            // Explicit, because the 64 KiB of HTTP/2 hold a stream to 64 KiB a round trip.
-            .initial_stream_window_size(2 * MIB)
-            .initial_connection_window_size(4 * MIB),
-    )
 }

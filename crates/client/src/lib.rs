@@ -34,6 +34,7 @@ mod pool;
 mod raw;
 mod read;
 mod submit;
+mod way;
 
 pub use builder::{BuildError, ClientBuilder};
 pub use client::Client;
@@ -42,6 +43,7 @@ pub use events::Events;
 pub use key::retry_key;
 pub use read::{Cluster, Queries};
 pub use submit::{Answered, Closed, SubmitAnswers, SubmitOptions, SubmitSender, SubmitStream};
+pub use way::{Connection, Transport};
 
 /// What is asked, answered and read: the generated types of `sillok.v1`.
 pub use sillok_wire::v1;

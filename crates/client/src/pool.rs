@@ -6,17 +6,15 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use sillok_wire::errors;
-use tonic::{
-    metadata::MetadataMap,
-    transport::{Channel, Endpoint},
-};
+use tokio::time::Instant;
+use tonic::{metadata::MetadataMap, transport::Channel};
 
-use crate::builder::transport;
+use crate::way::{Way, Ways};
 
 /// How long a node that just failed is not taken for the leader, whatever others still say: they notice later.
 const DISTRUST: Duration = Duration::from_millis(500);
@@ -27,18 +25,18 @@ const UNREACHABLE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) address: Arc<str>,
-    endpoint: Endpoint,
+    way: Way,
     /// Made when first used: only then is there surely a runtime.
     channel: OnceLock<Channel>,
 }
 
 impl Node {
-    fn new(address: Arc<str>, endpoint: Endpoint) -> Arc<Node> {
-        Arc::new(Node { address, endpoint, channel: OnceLock::new() })
+    fn new(way: Way) -> Arc<Node> {
+        Arc::new(Node { address: way.address().clone(), way, channel: OnceLock::new() })
     }
 
     pub(crate) fn channel(&self) -> Channel {
-        self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone()
+        self.channel.get_or_init(|| self.way.connect_lazily()).clone()
     }
 }
 
@@ -49,7 +47,7 @@ pub(crate) struct Pool {
     /// Index into `given`, modulo its length.
     current: AtomicUsize,
     follow_leader: bool,
-    connect_timeout: Duration,
+    ways: Ways,
     leader: Mutex<Leader>,
 }
 
@@ -63,15 +61,9 @@ struct Leader {
 }
 
 impl Pool {
-    pub(crate) fn new(nodes: Vec<(Arc<str>, Endpoint)>, follow_leader: bool, connect_timeout: Duration) -> Pool {
-        let given: Vec<Arc<Node>> = nodes.into_iter().map(|(address, endpoint)| Node::new(address, endpoint)).collect();
-        Pool {
-            current: AtomicUsize::new(0),
-            given,
-            follow_leader,
-            connect_timeout,
-            leader: Mutex::new(Leader::default()),
-        }
+    pub(crate) fn new(nodes: Vec<Way>, follow_leader: bool, ways: Ways) -> Pool {
+        let given = nodes.into_iter().map(Node::new).collect();
+        Pool { current: AtomicUsize::new(0), given, follow_leader, ways, leader: Mutex::new(Leader::default()) }
     }
 
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
@@ -137,13 +129,13 @@ impl Pool {
             leader.node = Some(node);
             return;
         }
-        let address: Arc<str> = Arc::from(address);
-        let Some(endpoint) = transport(&address, self.connect_timeout) else { return };
-        leader.trying = Some(Arc::clone(&address));
-        tokio::spawn(connect(Arc::downgrade(self), address, endpoint));
+        let Some(way) = self.ways.to(address) else { return };
+        leader.trying = Some(Arc::clone(way.address()));
+        tokio::spawn(connect(Arc::downgrade(self), way));
     }
 
-    fn connected(&self, address: Arc<str>, endpoint: Endpoint, channel: Option<Channel>) {
+    fn connected(&self, way: Way, channel: Option<Channel>) {
+        let address = way.address().clone();
         let mut leader = self.leader.lock();
         if leader.trying.as_ref() != Some(&address) {
             return;
@@ -151,7 +143,7 @@ impl Pool {
         leader.trying = None;
         match channel {
             Some(channel) => {
-                leader.node = Some(Arc::new(Node { address, endpoint, channel: OnceLock::from(channel) }));
+                leader.node = Some(Arc::new(Node { address, way, channel: OnceLock::from(channel) }));
             }
             None => {
                 tracing::debug!(%address, "the leader cannot be reached directly; writes are forwarded");
@@ -161,9 +153,9 @@ impl Pool {
     }
 }
 
-async fn connect(pool: Weak<Pool>, address: Arc<str>, endpoint: Endpoint) {
-    let channel = endpoint.connect().await.ok();
+async fn connect(pool: Weak<Pool>, way: Way) {
+    let channel = way.connect().await.ok();
     if let Some(pool) = pool.upgrade() {
-        pool.connected(address, endpoint, channel);
+        pool.connected(way, channel);
     }
 }
