@@ -1,11 +1,13 @@
 //! The gRPC services, configuration, health, metrics and shutdown of one node.
 //!
 //! [`NodeConfig::load`] reads what the node is told, [`run`] builds the runtime and lives until the node is asked to stop or
-//! must stop, and says how as an [`ExitCode`]. [`Server`] is the same node inside another program, such as a test.
+//! must stop, and says how as an [`ExitCode`]. [`Server`] is the same node inside another program, such as a test;
+//! [`serve_clients`] is its client port alone, over connections of the caller's.
 //!
-//! A call walks `grpc::front → services::{commands, submit, queries, cluster} → sillok_cluster::Node`; `server` is the order of
-//! starting and stopping, `run` the process around it, `http` what machines watch.
+//! A call walks `client_port → grpc::front → services::{commands, submit, queries, cluster} → sillok_cluster::Node`; `server`
+//! is the order of starting and stopping, `run` the process around it, `http` what machines watch.
 
+mod client_port;
 mod config;
 mod exit;
 mod grpc;
@@ -18,6 +20,7 @@ mod server;
 mod services;
 mod standstill;
 
+pub use client_port::serve_clients;
 pub use config::{
     AdvertiseSection, ChronicleSection, ClusterSection, ConfigError, ConfigProblem, Flags, InitialSection,
     LimitsSection, ListenSection, LogFormat, LogSection, NodeConfig, NodeSection, RaftSection, RuntimeSection,

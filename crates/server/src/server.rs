@@ -5,28 +5,17 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use sillok_chronicle::Damage;
 use sillok_cluster::{Node, NodeOptions, StartError};
-use sillok_wire::v1::{cluster_server::ClusterServer, commands_server::CommandsServer, queries_server::QueriesServer};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{self, server::TcpIncoming},
-};
-use tonic_health::pb::health_server::HealthServer;
+use tonic::transport::server::TcpIncoming;
 
 use crate::{
-    config::{LimitsSection, NodeConfig},
+    client_port::{self, ClientPort},
+    config::NodeConfig,
     exit::ExitCode,
-    grpc::front::Front,
     http, metrics,
     options::{self, Machine},
-    services::{
-        cluster::Cluster,
-        commands::Commands,
-        health::{Health, Serving},
-        queries::Queries,
-        submit,
-    },
+    services::health::Serving,
 };
 
 /// The node could not be started; nothing was promised to anybody.
@@ -141,12 +130,10 @@ impl Server {
                 return Err(error.into());
             }
         };
-        background.push(tokio::spawn(follow_health(node.clone(), serving.clone(), stopping.clone())));
+        background.push(tokio::spawn(client_port::follow_health(node.clone(), serving.clone(), stopping.clone())));
 
-        let routes = routes(&node, limits, &serving, &stopping);
-        let incoming = TcpIncoming::from(client).with_nodelay(Some(true));
-        let serve =
-            transport(limits).serve_with_incoming_shutdown(routes, incoming, stopping.clone().cancelled_owned());
+        let port = ClientPort { node: node.clone(), serving: serving.subscribe(), stopping: stopping.clone() };
+        let serve = port.serve(limits, TcpIncoming::from(client).with_nodelay(Some(true)));
         let client = tokio::spawn(async move {
             if let Err(error) = serve.await {
                 tracing::error!(%error, "the client port is no longer served");
@@ -213,80 +200,4 @@ pub(crate) async fn listen(key: &'static str, address: SocketAddr) -> Result<(So
     let failed = |error| ServeError::Listen { key, address, error };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     Ok((listener.local_addr().map_err(failed)?, listener))
-}
-
-/// tonic's own defaults are small for a line with a long round trip, and without a bound on streams.
-fn transport(limits: &LimitsSection) -> transport::Server {
-    transport::Server::builder()
-        .max_concurrent_streams(limits.concurrent_streams)
-        // A client that gives up on everything at once gives up on so many.
-        .http2_max_pending_accept_reset_streams(Some(limits.concurrent_streams as usize))
-        .initial_stream_window_size(limits.stream_window_bytes)
-        .initial_connection_window_size(limits.connection_window_bytes)
-        .max_frame_size(Some(MAX_FRAME_BYTES))
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_keepalive_interval(Some(Duration::from_millis(limits.keepalive_interval_ms)))
-        .http2_keepalive_timeout(Some(Duration::from_millis(limits.keepalive_timeout_ms)))
-}
-
-/// Large frames spare both sides a wake-up per 16 KiB, and still leave a connection's other streams their turn.
-const MAX_FRAME_BYTES: u32 = 256 << 10;
-/// Metadata of one call; ours is a few hundred bytes.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
-
-fn routes(
-    node: &Node,
-    limits: &LimitsSection,
-    serving: &watch::Sender<Serving>,
-    stopping: &CancellationToken,
-) -> Routes {
-    let patience = Duration::from_millis(limits.slow_reader_ms);
-    let timeout = Duration::from_millis(limits.request_timeout_ms);
-    let bytes = limits.message_bytes;
-    let commands = Commands {
-        node: node.clone(),
-        timeout,
-        submit: submit::Limits {
-            in_flight_bytes: limits.submit_in_flight_bytes,
-            patience,
-            drain: Duration::from_millis(limits.drain_ms),
-        },
-        stopping: stopping.clone(),
-    };
-    let queries = Queries { node: node.clone(), timeout, patience, stopping: stopping.clone() };
-    let cluster = Cluster { node: node.clone() };
-    let health = Health { serving: serving.subscribe(), patience, stopping: stopping.clone() };
-
-    // The limit is the front's, which says what it is; tonic's own stands behind it.
-    let commands = CommandsServer::new(commands).max_decoding_message_size(bytes);
-    let queries = QueriesServer::new(queries).max_decoding_message_size(bytes);
-    let cluster = ClusterServer::new(cluster).max_decoding_message_size(bytes);
-    let mut routes = Routes::new(Front::new(commands, bytes, node.clone()))
-        .add_service(Front::new(queries, bytes, node.clone()))
-        .add_service(Front::new(cluster, bytes, node.clone()))
-        .add_service(HealthServer::new(health));
-    // Only a broken build could make these fail; the node serves as well without.
-    match crate::services::reflection() {
-        Ok((v1, v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
-        Err(error) => tracing::error!(%error, "reflection is not served"),
-    }
-    routes.prepare()
-}
-
-/// Passes on what the node says of itself, until it stops.
-async fn follow_health(node: Node, serving: Arc<watch::Sender<Serving>>, stopping: CancellationToken) {
-    let mut health = node.health();
-    loop {
-        let now = *health.borrow_and_update();
-        let now = Serving { reads: now.stale_reads, writes: now.leader_confirmed, stopping: false };
-        serving.send_if_modified(|said| {
-            // The stop may have come between; it has the last word.
-            !said.stopping && std::mem::replace(said, now) != now
-        });
-        tokio::select! {
-            biased;
-            () = stopping.cancelled() => return,
-            changed = health.changed() => if changed.is_err() { return },
-        }
-    }
 }
