@@ -22,6 +22,8 @@ pub enum Planted {
     BlankVotes,
     /// A linearizable read asks no leader.
     ReadWithoutIndex,
+    /// A refusal is answered when it is decided, and not once its record is committed.
+    EarlyRefusal,
 }
 
 #[cfg(feature = "planted")]

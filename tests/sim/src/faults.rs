@@ -6,6 +6,7 @@ use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 use sillok_chronicle::sim::Operation;
 
 use crate::{
+    outside,
     plan::{Plan, stream},
     site::{PLACES, host},
     world::World,
@@ -56,12 +57,14 @@ pub enum Kind {
     Blank,
     /// A node that is well is replaced by another, while everything goes on.
     Membership,
+    /// No client reaches a site, or hears from it; the other sites do.
+    Unreachable,
     /// A process stands still as seen from outside: nothing reaches it or its disk, or leaves it.
     Pause,
 }
 
 /// All of them.
-pub const KINDS: [Kind; 22] = [
+pub const KINDS: [Kind; 23] = [
     Kind::Crash,
     Kind::PowerCut,
     Kind::TornWrite,
@@ -83,6 +86,7 @@ pub const KINDS: [Kind; 22] = [
     Kind::Fire,
     Kind::Blank,
     Kind::Membership,
+    Kind::Unreachable,
     Kind::Pause,
 ];
 /// Replacements in one run, at most.
@@ -113,6 +117,7 @@ impl Kind {
             Kind::Fire => "blank replacement",
             Kind::Blank => "blank disk under its old id",
             Kind::Membership => "membership change",
+            Kind::Unreachable => "unreachable for clients",
             Kind::Pause => "pause",
         }
     }
@@ -258,8 +263,10 @@ impl Faults {
                 }
             }
             Kind::Membership => world.replace(site),
+            Kind::Unreachable => sim.partition(host(site), outside::HOST),
             Kind::Pause => {
                 others.iter().for_each(|other| sim.hold(host(site), other.as_str()));
+                sim.hold(host(site), outside::HOST);
                 let paused = world.shared.site(site);
                 paused.is_paused.set(true);
                 paused.set_disk_pause(until.saturating_sub(world.shared.now()));
@@ -317,8 +324,10 @@ impl Faults {
             Kind::Clock => world.shared.site(site).clock.set_error_millis(0),
             Kind::Blank => world.replace(site),
             Kind::Fire | Kind::Membership => {}
+            Kind::Unreachable => sim.repair(host(site), outside::HOST),
             Kind::Pause => {
                 others.iter().for_each(|other| sim.release(host(site), other.as_str()));
+                sim.release(host(site), outside::HOST);
                 let site = world.shared.site(site);
                 site.is_paused.set(false);
                 site.set_disk_pause(world.shared.plan.disk);
@@ -334,6 +343,8 @@ impl Faults {
         let standing = world.shared.standing();
         for (n, &a) in standing.iter().enumerate() {
             world.start(a);
+            world.sim.repair(host(a), outside::HOST);
+            world.sim.release(host(a), outside::HOST);
             for &b in &standing[n + 1..] {
                 world.sim.repair(host(a), host(b));
                 world.sim.release(host(a), host(b));

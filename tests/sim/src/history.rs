@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sillok_wire::{
-    errors::{self, Outcome},
-    v1,
-};
+use sillok_wire::v1;
 
 /// What an answer says.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,27 +29,11 @@ pub enum Told {
 }
 
 impl Told {
-    /// Of one answer.
-    pub fn of(answer: &v1::Answer) -> Told {
-        match &answer.outcome {
-            Some(v1::answer::Outcome::Receipt(receipt)) => {
-                let sequence = receipt.position.as_ref().map_or(0, |position| position.sequence);
-                // What the receipt says of now is not part of the original answer.
-                let whole = v1::Receipt { durability: None, ..receipt.clone() };
-                Told::Receipt { revision: receipt.revision, sequence, whole }
-            }
-            Some(v1::answer::Outcome::Error(status)) => {
-                let status = errors::from_rpc(status.clone());
-                match errors::outcome_of(&status) {
-                    Some(Outcome::Refused) => {
-                        Told::Refused(errors::reason_of(&status).unwrap_or(v1::Reason::Unspecified))
-                    }
-                    Some(Outcome::NotRecorded) => Told::NotRecorded,
-                    None => Told::Unknown,
-                }
-            }
-            None => Told::Unknown,
-        }
+    /// Of a receipt. What it says of now is not part of the original answer.
+    pub fn receipt(receipt: v1::Receipt) -> Told {
+        let sequence = receipt.position.as_ref().map_or(0, |position| position.sequence);
+        let whole = v1::Receipt { durability: None, ..receipt };
+        Told::Receipt { revision: whole.revision, sequence, whole }
     }
 
     /// An answer that binds for ever.
@@ -80,7 +61,18 @@ pub struct Intent {
     pub answers: Vec<(Duration, Duration, Told)>,
 }
 
-/// A linearizable read.
+/// What a read says of somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A friend.
+    Friend,
+    /// A friend before, and not any more.
+    Removed,
+    /// Never a friend.
+    Nobody,
+}
+
+/// A linearizable read of one friend.
 #[derive(Debug, Clone)]
 pub struct Read {
     /// When it was asked.
@@ -91,6 +83,10 @@ pub struct Read {
     pub node: u64,
     /// The last position that the answer speaks for.
     pub sequence: u64,
+    /// Of whom.
+    pub user: String,
+    /// What it says.
+    pub found: Found,
 }
 
 /// An event as a node told it.

@@ -1,4 +1,4 @@
-//! The simulated network as the product's transport.
+//! The simulated network as the product's transport, between nodes and from clients to them.
 
 use std::{io, net::SocketAddr};
 
@@ -25,5 +25,11 @@ impl Transport for SimNetwork {
 
     fn connect(&self, address: String) -> BoxFuture<'static, io::Result<Connection>> {
         async move { Ok(Connection::new(TcpStream::connect(address).await?)) }.boxed()
+    }
+}
+
+impl sillok_client::Transport for SimNetwork {
+    fn connect(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn sillok_client::Connection>>> {
+        async move { Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn sillok_client::Connection>) }.boxed()
     }
 }

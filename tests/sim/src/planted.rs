@@ -13,13 +13,16 @@ pub const PLANTED: &str = "SILLOK_SIM_PLANTED";
 enum Site {
     /// The disk beneath lies.
     Disk,
+    /// The process of the seed never ends.
+    Process,
     Chronicle(chronicle::Planted),
     Cluster(cluster::Planted),
 }
 
 /// Each by its name.
-const BUGS: [(&str, Site); 11] = [
+const BUGS: [(&str, Site); 13] = [
     ("acknowledge-before-sync", Site::Disk),
+    ("endless", Site::Process),
     ("skip-predecessor-check", Site::Cluster(cluster::Planted::SkipPredecessor)),
     ("leader-restore", Site::Cluster(cluster::Planted::LeaderRestore)),
     ("refuse-one-proposal", Site::Cluster(cluster::Planted::RefuseOne)),
@@ -29,18 +32,22 @@ const BUGS: [(&str, Site); 11] = [
     ("no-retry-table", Site::Cluster(cluster::Planted::NoRetryTable)),
     ("blank-votes", Site::Cluster(cluster::Planted::BlankVotes)),
     ("read-without-index", Site::Cluster(cluster::Planted::ReadWithoutIndex)),
+    ("early-refusal", Site::Cluster(cluster::Planted::EarlyRefusal)),
     ("cut-on-damage", Site::Chronicle(chronicle::Planted::CutOnDamage)),
 ];
 
 /// Plants what the environment names.
 pub fn plant() {
     for (name, site) in named() {
+        println!("planted: {name}");
         match site {
             Site::Disk => {}
+            Site::Process => loop {
+                std::thread::park();
+            },
             Site::Chronicle(bug) => chronicle::plant(*bug),
             Site::Cluster(bug) => cluster::plant(*bug),
         }
-        println!("planted: {name}");
     }
 }
 

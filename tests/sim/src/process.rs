@@ -3,18 +3,21 @@
 
 use std::{
     collections::BTreeSet,
-    process::Command,
-    time::{Duration, Instant},
+    io::Read,
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use rand_entropy::{SeedableRng as _, rngs::StdRng};
 
-use crate::{planted, world};
+use crate::{planted, real, world};
 
 /// Set for the process of one seed.
 const SEED: &str = "SILLOK_SIM_SEED";
 /// Before the result.
 const RESULT: &str = "simulated ";
+/// A seed takes a second or less where it is optimized, and ten where it is not: one that takes so long does not end.
+pub const AT_MOST: Duration = Duration::from_secs(120);
 
 /// What a process said of its seed.
 pub struct Report {
@@ -28,7 +31,9 @@ pub struct Report {
     pub digest: String,
     /// Simulated time.
     pub simulated: Duration,
-    /// Names of the invariants that did not hold.
+    /// Real time.
+    pub took: Duration,
+    /// Invariants that do not hold.
     pub broken: Vec<String>,
     /// Kinds of faults that came.
     pub faults: Vec<String>,
@@ -73,10 +78,20 @@ fn broken(violations: &[String]) -> String {
 
 /// Runs one seed in a process of its own; `test` is the test that calls [`run_if_told`].
 pub fn run(seed: u64, test: &str, more: &[(&str, &str)]) -> Report {
+    run_within(AT_MOST, seed, test, more)
+}
+
+/// As [`run`], and ends the process once it has taken `at_most` of real time.
+pub fn run_within(at_most: Duration, seed: u64, test: &str, more: &[(&str, &str)]) -> Report {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command.args([test, "--exact", "--nocapture"]).env(SEED, seed.to_string()).envs(more.iter().copied());
-    let output = command.output().expect("this program starts once more");
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
+    let begun = real::now();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("this program starts once more");
+    let (ended, mut text) = read_all(child, at_most);
+    let took = real::now() - begun;
+    if ended.is_none() {
+        text += &format!("\nseed {seed} did not end within {at_most:?} of real time; its process was killed\n");
+    }
     let result = text.lines().find_map(|line| Some(line.split_once(RESULT)?.1.to_owned())).unwrap_or_default();
     let words: Vec<&str> = result.split_whitespace().collect();
     let list = |before: &str, after: &str| {
@@ -85,36 +100,34 @@ pub fn run(seed: u64, test: &str, more: &[(&str, &str)]) -> Report {
     };
     Report {
         seed,
-        held: output.status.success() && !words.is_empty(),
+        held: ended == Some(true) && !words.is_empty(),
         digest: words.get(2).unwrap_or(&"none").to_string(),
         simulated: Duration::from_millis(words.first().and_then(|word| word.parse().ok()).unwrap_or(0)),
+        took,
         broken: list("broken ", " faults "),
         faults: list(" faults ", "\n"),
         output: text,
     }
 }
 
-/// Runs seeds two at a time until they are through or the time is over; panics at the first that does not hold.
-pub fn run_all(seeds: impl Iterator<Item = u64>, test: &str, at_most: Option<Duration>) -> Vec<Report> {
-    let begun = Instant::now();
-    let mut seeds = seeds.peekable();
-    let mut reports = Vec::new();
-    while seeds.peek().is_some() && at_most.is_none_or(|at_most| begun.elapsed() < at_most) {
-        let pair: Vec<u64> = seeds.by_ref().take(2).collect();
-        let done: Vec<Report> = std::thread::scope(|scope| {
-            let running: Vec<_> = pair.iter().map(|seed| scope.spawn(|| run(*seed, test, &[]))).collect();
-            running.into_iter().map(|run| run.join().expect("a run is waited for")).collect()
-        });
-        for report in done {
-            let seed = report.seed;
-            assert!(
-                report.held,
-                "{}\nseed {seed} fails; repeat it with\n  SILLOK_SIM_SEEDS={seed} cargo test -p sillok-sim --test seeds \
-                 every_seed_holds -- --nocapture\nand see all of it with SILLOK_SIM_TRACE=1",
-                report.output
-            );
-            reports.push(report);
-        }
+/// Whether the process ended well, `None` where it had to be killed, and all that it printed.
+fn read_all(mut child: Child, at_most: Duration) -> (Option<bool>, String) {
+    fn reader(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            pipe.read_to_end(&mut bytes).expect("a pipe is read");
+            bytes
+        })
     }
-    reports
+    let pipes = [child.stdout.take().map(reader), child.stderr.take().map(reader)];
+    let is_over = real::wait(&child, at_most);
+    if !is_over {
+        child.kill().expect("our own process can be killed");
+    }
+    let status = child.wait().expect("our own process is waited for");
+    let text = pipes.into_iter().flatten().map(|pipe| {
+        let bytes = pipe.join().expect("a reader does not panic");
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    (is_over.then(|| status.success()), text.collect::<Vec<_>>().join("\n"))
 }

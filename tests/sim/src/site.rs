@@ -14,19 +14,18 @@ use std::{
 
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 use sillok_chronicle::{Damage, sim::SimDisk};
-use sillok_cluster::{Execution, Failure, InitialNode, Node, NodeOptions, Timings, ViewsOptions};
+use sillok_cluster::{Execution, Failure, InitialNode, Node, NodeOptions, Timings, Transport as _, ViewsOptions};
+use sillok_server::{Flags, LimitsSection, NodeConfig, serve_clients};
 use sillok_wire::v1;
-use tokio::sync::{mpsc, oneshot};
 
 use crate::{clock::SimClock, network::SimNetwork, plan::Plan, planted, trace::Trace};
 
 /// Where peers listen.
 pub const PEER_PORT: u16 = 7501;
+/// Where clients connect.
+pub const CLIENT_PORT: u16 = 7401;
 /// The archives, where the founders stand.
 pub const PLACES: [&str; 3] = ["chungju", "seongju", "jeonju"];
-
-/// A replacement that the operator asks a node for, and where the answer goes.
-pub type Order = (v1::ReplaceNodeRequest, oneshot::Sender<Result<(), String>>);
 
 /// One site.
 pub struct Site {
@@ -39,6 +38,8 @@ pub struct Site {
     pub clock: SimClock,
     /// The running node.
     pub node: RefCell<Option<Node>>,
+    /// How far its views were when they were last looked at: the index, and the head of the chain there.
+    pub seen: Cell<Option<(u64, [u8; 32])>>,
     /// Why it stopped by itself.
     pub stopped: RefCell<Option<String>>,
     /// It is meant to run.
@@ -49,8 +50,6 @@ pub struct Site {
     pub is_paused: Cell<bool>,
     /// It said that its data is at fault and that another start gives the same: it waits to be replaced.
     pub is_beyond_repair: Cell<bool>,
-    /// Where the running node takes orders.
-    pub orders: RefCell<Option<mpsc::UnboundedSender<Order>>>,
     /// What it met when it ran: repaired before anything else at the next start.
     suspect: RefCell<Option<Damage>>,
     /// What it met and had repaired; met again, the disk is at fault.
@@ -74,12 +73,12 @@ impl Site {
             disk: RefCell::new(SimDisk::new(plan.seed.wrapping_mul(31).wrapping_add(id))),
             clock: SimClock::default(),
             node: RefCell::default(),
+            seen: Cell::default(),
             stopped: RefCell::default(),
             is_up: Cell::new(true),
             is_gone: Cell::default(),
             is_paused: Cell::default(),
             is_beyond_repair: Cell::default(),
-            orders: RefCell::default(),
             suspect: RefCell::default(),
             met: RefCell::default(),
             disk_pause,
@@ -119,7 +118,7 @@ impl Site {
             id: self.id,
             site: self.place.to_owned(),
             peer_address: format!("{}:{PEER_PORT}", host(self.id)),
-            client_address: format!("{}:7401", host(self.id)),
+            client_address: format!("{}:{CLIENT_PORT}", host(self.id)),
             ..Default::default()
         }
     }
@@ -130,18 +129,17 @@ impl Site {
     }
 
     fn options(&self, founders: u64) -> NodeOptions {
-        let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PEER_PORT);
         let site = |id: u64| PLACES[id as usize - 1].to_owned();
         let address = |id| format!("{}:{PEER_PORT}", host(id));
-        let mut options = NodeOptions::new(self.id, self.place, format!("/site{}", self.id), listen);
+        let mut options = NodeOptions::new(self.id, self.place, format!("/site{}", self.id), everywhere(PEER_PORT));
         options.peer_address = address(self.id);
-        options.client_address = format!("{}:7401", host(self.id));
+        options.client_address = format!("{}:{CLIENT_PORT}", host(self.id));
         if self.id <= founders {
             let founder = |id| InitialNode {
                 id,
                 site: site(id),
                 peer_address: address(id),
-                client_address: format!("{}:7401", host(id)),
+                client_address: format!("{}:{CLIENT_PORT}", host(id)),
             };
             options.initial = (1..=founders).map(founder).collect();
         }
@@ -180,27 +178,16 @@ impl Site {
         std::future::pending().await
     }
 
-    /// Takes orders until the node must stop.
+    /// Serves clients until the node must stop.
     async fn serve(&self, node: Node) -> Failure {
-        let (orders, mut ordered) = mpsc::unbounded_channel::<Order>();
-        *self.orders.borrow_mut() = Some(orders);
+        let incoming = SimNetwork.listen(everywhere(CLIENT_PORT)).await.expect("nobody else listens on this host");
+        let (serving, limits) = (node.clone(), limits());
+        tokio::spawn(async move {
+            let served = serve_clients(serving, &limits, incoming).await;
+            panic!("the client port is no longer served: {served:?}");
+        });
         *self.node.borrow_mut() = Some(node.clone());
-        let mut failure = std::pin::pin!(node.failure());
-        loop {
-            tokio::select! {
-                biased;
-                failure = &mut failure => return failure,
-                Some((request, done)) = ordered.recv() => {
-                    let node = node.clone();
-                    // Here, so that what it sends goes by this host's links.
-                    tokio::spawn(async move {
-                        let answer = node.replace_node(request).await;
-                        // The operator may have turned to another node.
-                        let _ = done.send(answer.map(drop).map_err(|status| status.message().to_owned()));
-                    });
-                }
-            }
-        }
+        node.failure().await
     }
 
     /// As the program does: what was met is repaired at the next start, once; anything else that is for good stays.
@@ -213,4 +200,14 @@ impl Site {
             None => self.is_beyond_repair.set(failure.exit_code() == 65),
         }
     }
+}
+
+fn everywhere(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+}
+
+/// What a node allows its clients where nobody says otherwise.
+fn limits() -> LimitsSection {
+    let needed = Flags::new().with("node.id", 1).with("node.site", PLACES[0]).with("data_dir", "/site1");
+    NodeConfig::load(None, &needed).expect("the defaults are sound").limits
 }

@@ -9,10 +9,11 @@ use std::{
 use sillok_cluster::Node;
 
 use crate::{
-    clients,
+    audit, clients,
     faults::Faults,
     history::History,
     invariants, operator,
+    outside::{self, Outside},
     plan::{Plan, stream},
     site::{PLACES, Site, host},
     trace::Trace,
@@ -42,6 +43,8 @@ pub struct Shared {
     pub unexplained: RefCell<Vec<String>>,
     /// The sites, by id − 1.
     pub sites: RefCell<Vec<Rc<Site>>>,
+    /// Where clients and operators live.
+    pub outside: Outside,
     /// What was asked and told.
     pub history: History,
     /// Line by line.
@@ -152,6 +155,7 @@ pub fn run(seed: u64) -> Outcome {
             harmed: Cell::new(None),
             unexplained: RefCell::default(),
             sites: RefCell::default(),
+            outside: Outside::default(),
             history: History::default(),
             trace: Rc::new(Trace::new()),
             is_over: Cell::new(false),
@@ -227,12 +231,16 @@ impl World<'_> {
         self.shared.say(format!("the operator replaces node {old} by node {new}"));
         self.shared.replacing.set(Some((old, new)));
         let shared = self.shared.clone();
-        self.sim.host(format!("operator{new}"), move || operator::replace(shared.clone(), old, new));
+        self.shared.outside.begin(async move || operator::replace(shared, old, new).await);
     }
 
     fn observe(&self) {
         for site in self.shared.sites.borrow().iter() {
             let Some(applied) = site.node.borrow().as_ref().and_then(|node| node.views().applied()) else { continue };
+            let now = Some((applied.index, applied.head));
+            if site.seen.replace(now) == now {
+                continue;
+            }
             let mut heads = self.shared.history.heads.borrow_mut();
             let is_first = heads.entry(applied.index).or_default().entry(applied.head).or_default().insert(site.id);
             if is_first {
@@ -259,7 +267,6 @@ impl World<'_> {
 
     fn end(&mut self, site: &Site) {
         site.node.take();
-        site.orders.take();
         site.stopped.take();
         site.is_up.set(false);
         self.sim.crash(host(site.id));
@@ -288,20 +295,21 @@ impl World<'_> {
 
     fn play(&mut self, faults: &mut Faults) -> Result<(), String> {
         let shared = self.shared.clone();
-        self.sim.host("opener", move || {
+        self.sim.host(outside::HOST, shared.outside.live());
+        shared.outside.begin({
             let shared = shared.clone();
-            async move {
+            async move || {
                 let mut random = stream(shared.plan.seed, "opener");
-                clients::insist(&shared, "open", clients::open(), usize::MAX, &mut random).await;
+                let ways = clients::Ways::to(shared.members.borrow().clone(), 0);
+                clients::insist(&shared, &ways, "open", clients::open(), usize::MAX, &mut random).await;
                 shared.is_open.set(true);
-                std::future::pending().await
             }
         });
         self.until("the channel is open", Duration::from_secs(60), |shared| shared.is_open.get())?;
 
         for number in 0..self.shared.plan.clients {
             let shared = self.shared.clone();
-            self.sim.host(format!("client{number}"), move || clients::client(shared.clone(), number));
+            self.shared.outside.begin(async move || clients::client(shared, number).await);
         }
         let end = self.shared.elapsed.get() + self.shared.plan.faults_for;
         while self.shared.elapsed.get() < end {
@@ -317,7 +325,7 @@ impl World<'_> {
         self.until("nobody is being replaced", HEALED_WITHIN, |shared| shared.replacing.get().is_none())?;
         self.replace_what_does_not_come_back()?;
         let shared = self.shared.clone();
-        self.sim.host("audit", move || clients::audit(shared.clone()));
+        self.shared.outside.begin(async move || audit::audit(shared).await);
         self.until("everything is examined", HEALED_WITHIN, |shared| shared.is_audited.get())?;
         let same = |shared: &Shared| {
             let members = shared.members.borrow();

@@ -204,6 +204,10 @@ impl Desk {
                 None if submission.validate_only => self.rehearse(&submission, table, sheet),
                 None => self.decide(submission, table, sheet),
             };
+            if planted::is(Planted::EarlyRefusal) && matches!(slot.answer.outcome, Some(v1::answer::Outcome::Error(_)))
+            {
+                queued.frame.answer_early(&slot.answer);
+            }
             self.open.push(&queued.frame, slot);
         }
         None

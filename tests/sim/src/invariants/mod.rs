@@ -7,7 +7,9 @@ mod linearizable;
 mod once;
 mod one_chain;
 mod original;
+mod refused;
 mod same_bytes;
+mod truthful;
 mod unrecorded;
 
 #[cfg(test)]
@@ -19,12 +21,14 @@ use crate::history::History;
 type Invariant = (&'static str, fn(&History) -> Vec<String>);
 
 /// All of them.
-pub const ALL: [Invariant; 9] = [
+pub const ALL: [Invariant; 11] = [
     ("kept", kept::check),
     ("once", once::check),
     ("original", original::check),
     ("unrecorded", unrecorded::check),
     ("linearizable", linearizable::check),
+    ("truthful", truthful::check),
+    ("refused", refused::check),
     ("gapless", gapless::check),
     ("one_chain", one_chain::check),
     ("same_bytes", same_bytes::check),

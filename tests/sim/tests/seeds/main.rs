@@ -5,12 +5,9 @@
 
 mod planted;
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use sillok_sim::process;
+use sillok_sim::{planted::PLANTED, process, real, seeds};
 
 const ONE: &str = "one_seed_in_its_own_process";
 /// Without being told which, as many seeds as this leaves time for.
@@ -39,27 +36,36 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn every_seed_holds() {
-    let begun = Instant::now();
-    let reports = match std::env::var("SILLOK_SIM_SEEDS") {
-        Ok(seeds) => process::run_all(parse(&seeds), ONE, None),
-        Err(_) => process::run_all(1..=8, ONE, Some(AT_MOST)),
+    let tally = match std::env::var("SILLOK_SIM_SEEDS") {
+        Ok(seeds) => seeds::run_all(parse(&seeds), ONE, None),
+        Err(_) => seeds::run_all(1..=8, ONE, Some(AT_MOST)),
     };
-    let simulated: Duration = reports.iter().map(|report| report.simulated).sum();
-    let faults: BTreeSet<&String> = reports.iter().flat_map(|report| &report.faults).collect();
-    println!(
-        "{} seeds, {:.0} simulated seconds in {:.0} s, {:.1} a second; {} kinds of faults",
-        reports.len(),
-        simulated.as_secs_f64(),
-        begun.elapsed().as_secs_f64(),
-        simulated.as_secs_f64() / begun.elapsed().as_secs_f64(),
-        faults.len()
-    );
-    if let [report] = &reports[..] {
-        println!("{}", report.output);
+    println!("{}", tally.line());
+    for report in &tally.failed {
+        let seed = report.seed;
+        println!(
+            "{}\nseed {seed} fails; repeat it with\n  {}\nand see all of it with SILLOK_SIM_TRACE=1\n",
+            report.output,
+            seeds::again(seed)
+        );
     }
+    let failed: Vec<u64> = tally.failed.iter().map(|report| report.seed).collect();
+    assert!(failed.is_empty(), "seeds {failed:?} do not hold, see above");
 }
 
-fn parse(seeds: &str) -> Box<dyn Iterator<Item = u64>> {
+/// A seed whose process hung held up all others for as long as the whole test was given: the clocks stand still where the
+/// simulation is linked in, so that no time was ever over.
+#[test]
+fn a_seed_that_does_not_end_is_killed_and_has_failed() {
+    let begun = real::now();
+    let cap = Duration::from_millis(500);
+    let report = process::run_within(cap, 1, ONE, &[(PLANTED, "endless")]);
+    assert!(report.output.contains("planted: endless"), "{}", report.output);
+    assert!(report.output.contains("its process was killed") && !report.held, "{}", report.output);
+    assert!(report.took >= cap && report.took < process::AT_MOST && real::now() - begun >= cap);
+}
+
+fn parse(seeds: &str) -> Box<dyn Iterator<Item = u64> + Send> {
     match seeds.split_once("..") {
         Some((from, to)) => Box::new(from.parse().unwrap()..to.parse().unwrap()),
         None => Box::new(std::iter::once(seeds.parse().unwrap())),

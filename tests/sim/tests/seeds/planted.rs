@@ -90,3 +90,11 @@ fn a_read_without_a_read_index_is_caught() {
 fn a_tail_that_is_cut_where_it_is_damaged_is_caught() {
     is_caught("cut-on-damage", "bit rot,partition,crash,clogged link", 3, &["original", "one_chain"]);
 }
+
+/// Two clients add somebody at once, and one is told at once that the other's friend is a friend already. The leader that said so
+/// is cut off and its records are lost: whoever looks finds nobody, and once the first client gives up, the second's command,
+/// repeated under its key, is recorded after all.
+#[test]
+fn a_rejection_that_is_answered_early_is_caught() {
+    is_caught("early-refusal", "partition,delay,slow disk", 2, &["refused", "original", "unrecorded"]);
+}
