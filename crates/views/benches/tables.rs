@@ -1,0 +1,61 @@
+//! Folding a record and reading what it left: `cargo bench -p sillok-views`.
+
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
+mod shop;
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use shop::{SHOP, Shop};
+use sillok_domain::{Load as _, Selector, Statuses};
+
+const FRIENDS: u64 = 100_000;
+/// Pushes a record, as they gather under load.
+const PUSHES: u64 = 256;
+
+fn fold(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fold");
+    group.throughput(Throughput::Elements(PUSHES));
+    // Every fold leaves the views larger, as in life: records must be folded in the order in which they were decided.
+    let shop = std::cell::RefCell::new(Shop::with_friends(FRIENDS));
+    group.bench_function("a record of 256 pushes", |bencher| {
+        bencher.iter_batched(
+            || {
+                let mut shop = shop.borrow_mut();
+                let pushes = shop.pushes(PUSHES);
+                shop.record(pushes)
+            },
+            |record| shop.borrow_mut().fold(&record),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+fn reads(criterion: &mut Criterion) {
+    let mut shop = Shop::with_friends(FRIENDS);
+    for _ in 0..400 {
+        let pushes = shop.pushes(PUSHES);
+        let record = shop.record(pushes);
+        shop.fold(&record);
+    }
+    let views = &shop.views;
+    let mut each = |name: &str, read: &dyn Fn(&sillok_views::ChannelTable) -> usize| {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| views.read_channel(black_box(SHOP), |table, _| table.map_or(0, read)));
+        });
+    };
+    each("read/one friend", &|table| {
+        table
+            .number_of("u54321")
+            .and_then(|number| table.friend_view(number))
+            .map_or(0, |view| view.attributes().count())
+    });
+    each("read/a page of 100 friends", &|table| table.friends(&Selector::of(Statuses::FRIENDS), 54_321, 100).len());
+    each("read/100 sends, the newest", &|table| table.sends(u64::MAX, 100, None).len());
+    each("read/the sends to one friend", &|table| table.sends(u64::MAX, 100, Some(7)).len());
+}
+
+criterion_group!(benches, fold, reads);
+criterion_main!(benches);
