@@ -124,6 +124,12 @@ impl Front {
     fn enqueue(&self, commands: Vec<v1::Command>, lane: Option<&Arc<Lane>>) -> oneshot::Receiver<Vec<v1::Answer>> {
         match self.core.leader() {
             Some((leader, _)) if leader == self.core.id => {
+                // Before anything is spent on it: under overload most calls end here.
+                if lane.is_none()
+                    && let Some(problem) = self.sequencer.refuses_calls()
+                {
+                    return answered(vec![refusing(problem); commands.len()]);
+                }
                 let (items, bytes) = to_items(commands);
                 self.sequencer.enqueue(items, bytes, lane)
             }
@@ -132,12 +138,28 @@ impl Front {
                 if let Some(lane) = lane {
                     lane.close();
                 }
-                let (answer, answers) = oneshot::channel();
-                let _ = answer.send(vec![refusing(leaderless(&self.core)); commands.len()]);
-                answers
+                answered(vec![refusing(leaderless(&self.core)); commands.len()])
             }
         }
     }
+
+    /// Why a new stream would be turned away now.
+    fn refuses_streams(&self) -> Option<Problem> {
+        match self.core.leader() {
+            Some((leader, _)) if leader == self.core.id => self.sequencer.refuses_streams(),
+            Some(_) => self.forwarder.refuses_streams(),
+            // Each of its frames is told so.
+            None => None,
+        }
+    }
+}
+
+/// Answers that are there already.
+pub(crate) fn answered(answers: Vec<v1::Answer>) -> oneshot::Receiver<Vec<v1::Answer>> {
+    let (answer, receiver) = oneshot::channel();
+    // The receiver is returned: it cannot be gone.
+    let _ = answer.send(answers);
+    receiver
 }
 
 /// A leader whose views have stopped can decide nothing; another node may have understood the entry.
@@ -272,6 +294,18 @@ impl Node {
     ) -> impl Future<Output = Result<Vec<v1::Answer>, Status>> + Send + 'static + use<> {
         let count = commands.len();
         settled(count, self.front().enqueue(commands, None))
+    }
+
+    /// Whether a new pipeline of frames is worth beginning: one that is begun is held back by its own window and never turned
+    /// away for this.
+    ///
+    /// # Errors
+    /// `OVERLOADED`, with when to come again: what waits already takes more than half a second.
+    pub fn takes_streams(&self) -> Result<(), Status> {
+        match self.front().refuses_streams() {
+            Some(problem) => Err(problem.into()),
+            None => Ok(()),
+        }
     }
 
     /// A pipeline of frames.

@@ -34,7 +34,7 @@ pub(crate) use self::serve::serve;
 use crate::{
     core::Core,
     execute::leaderless,
-    sequencer::{Admission, Full, Lane, Route, no_leader, out_of_order, refusing, unknown},
+    sequencer::{Admission, Caller, Full, Lane, Route, late, no_leader, out_of_order, refusing, unknown},
 };
 
 /// Frames between this task and the connection.
@@ -85,7 +85,7 @@ impl Forwarder {
         let bytes = commands.iter().map(prost::Message::encoded_len).sum::<usize>().max(CALL_BYTES);
         let for_sites =
             commands.iter().filter_map(v1::Command::context).any(|context| context.wait() == v1::Wait::AllSites);
-        let problem = match self.0.admission.admit(bytes, for_sites) {
+        let problem = match self.0.admission.admit(bytes, for_sites, Caller::on(lane)) {
             Err(full) => overloaded(bytes, full),
             Ok(permit) => {
                 let mut outbox = self.0.outbox.lock();
@@ -107,6 +107,11 @@ impl Forwarder {
         }
         let _ = answer.send(vec![refusing(problem); count]);
         answers
+    }
+
+    /// Why a new stream would be turned away now: too much is on its way already.
+    pub(crate) fn refuses_streams(&self) -> Option<Problem> {
+        self.0.admission.streams_are_taken().err().map(|full| overloaded(0, full))
     }
 
     /// A lane is of no use any more: the leader may forget it once it has what was queued before.
@@ -272,6 +277,7 @@ fn overloaded(bytes: usize, full: Full) -> Problem {
         Full::Room(used) => {
             format!("{used} bytes of commands are on their way to the leader and {bytes} more are too many; try again")
         }
+        Full::Late(used) => late(used),
         Full::Sites(used) => format!(
             "{used} bytes of commands wait for all sites already and {bytes} more are too many; try again, or ask for no more \
              than a quorum"

@@ -4,11 +4,11 @@ use sillok_wire::v1;
 use tokio::sync::oneshot;
 
 use super::outbox::{Call, Next, Outbox, Waiting};
-use crate::sequencer::{Admission, Lane, Route};
+use crate::sequencer::{Admission, Caller, Lane, Route};
 
 fn call(lane: Option<&Arc<Lane>>) -> (Call, oneshot::Receiver<Vec<v1::Answer>>) {
     let (answer, answers) = oneshot::channel();
-    let permit = Admission::new(1).admit(1, false).unwrap();
+    let permit = Admission::new(1).admit(1, false, Caller::Call).unwrap();
     let waiting = Waiting { count: 1, answer, lane: lane.cloned(), _permit: permit };
     (Call { commands: vec![v1::Command::default()], bytes: 1, lane: lane.cloned(), waiting }, answers)
 }

@@ -1,4 +1,9 @@
 //! How much may be in the house: commands that are queued, in flight or not yet answered, counted in bytes.
+//!
+//! A bound in bytes alone would be a bound on memory: what it holds may be seconds of work, and under overload every call would
+//! be answered after those seconds, most of them to callers that no longer wait. So the house is also bounded by how long what
+//! is in it will take ([`Pace`]). Calls beyond that are refused at once, which costs next to nothing; streams that are open are
+//! held back by their own windows, and only new ones are refused.
 
 use std::sync::{
     Arc,
@@ -8,15 +13,25 @@ use std::sync::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::{lane::Lane, pace::Pace};
+
+/// Calls have so much in any case, however slow the house is: a thousand small ones at least.
+const CALLS_BYTES: usize = 1 << 20;
+/// A new stream is taken while there is less than this, however slow the house is: what a few of them have on the way.
+const STREAMS_BYTES: usize = 8 << 20;
+
 /// Bytes admitted, at most so many at a time; at most half of them may wait for all sites.
 #[derive(Debug)]
 pub(crate) struct Admission {
     limit: usize,
     used: AtomicUsize,
+    /// Of these, bytes of single calls, whose callers hold nothing back by themselves.
+    of_calls: AtomicUsize,
     /// Of these, bytes of calls that ask for all sites: where one is dark they stay as long as they are willing to wait.
     for_sites: AtomicUsize,
     /// Of these, bytes of calls that are committed and wait for sites alone.
     waiting_for_sites: AtomicUsize,
+    pace: Pace,
     emptied: Notify,
     /// Nothing is waited for any more.
     closing: CancellationToken,
@@ -29,6 +44,24 @@ pub(crate) enum Full {
     Room(usize),
     /// There is none for calls that ask for all sites; others are taken.
     Sites(usize),
+    /// There is room, and what is there already takes too long.
+    Late(usize),
+}
+
+/// Who asks for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A single call.
+    Call,
+    /// A frame of a stream that is open: it was taken when the stream was.
+    Stream,
+}
+
+impl Caller {
+    /// Whose frame it is, by the stream that it came on.
+    pub(crate) fn on(lane: Option<&Arc<Lane>>) -> Caller {
+        if lane.is_some() { Caller::Stream } else { Caller::Call }
+    }
 }
 
 impl Admission {
@@ -36,6 +69,8 @@ impl Admission {
         Arc::new(Admission {
             limit,
             used: AtomicUsize::new(0),
+            of_calls: AtomicUsize::new(0),
+            pace: Pace::new(),
             for_sites: AtomicUsize::new(0),
             waiting_for_sites: AtomicUsize::new(0),
             emptied: Notify::new(),
@@ -45,7 +80,10 @@ impl Admission {
 
     /// Room for `bytes`, given back when the permit is dropped. One call is always taken where nothing else is there, so
     /// that a call larger than the limit is not refused for ever.
-    pub(crate) fn admit(self: &Arc<Self>, bytes: usize, for_sites: bool) -> Result<Permit, Full> {
+    pub(crate) fn admit(self: &Arc<Self>, bytes: usize, for_sites: bool, caller: Caller) -> Result<Permit, Full> {
+        if caller == Caller::Call {
+            self.calls_are_taken()?;
+        }
         if for_sites {
             take(&self.for_sites, bytes, self.limit / 2).map_err(Full::Sites)?;
         }
@@ -55,7 +93,28 @@ impl Admission {
             }
             return Err(Full::Room(used));
         }
-        Ok(Permit { admission: self.clone(), bytes, for_sites, waits_for_sites: false })
+        if caller == Caller::Call {
+            self.of_calls.fetch_add(bytes, Ordering::AcqRel);
+        }
+        Ok(Permit { admission: self.clone(), bytes, for_sites, caller, waits_for_sites: false })
+    }
+
+    /// Whether single calls are taken at all. To be asked before anything is done for one.
+    pub(crate) fn calls_are_taken(&self) -> Result<(), Full> {
+        let waiting = self.of_calls.load(Ordering::Acquire);
+        let waiting = waiting.saturating_sub(self.waiting_for_sites.load(Ordering::Acquire));
+        if waiting < CALLS_BYTES { Ok(()) } else { self.in_time() }
+    }
+
+    /// Whether new streams are taken.
+    pub(crate) fn streams_are_taken(&self) -> Result<(), Full> {
+        if self.undecided() < STREAMS_BYTES { Ok(()) } else { self.in_time() }
+    }
+
+    /// Whether what is there is answered soon enough.
+    fn in_time(&self) -> Result<(), Full> {
+        let waiting = self.undecided();
+        if waiting < self.pace.bytes_in_time() { Ok(()) } else { Err(Full::Late(waiting)) }
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -96,6 +155,7 @@ pub(crate) struct Permit {
     admission: Arc<Admission>,
     bytes: usize,
     for_sites: bool,
+    caller: Caller,
     waits_for_sites: bool,
 }
 
@@ -105,6 +165,7 @@ impl Permit {
         if !self.waits_for_sites {
             self.waits_for_sites = true;
             self.admission.waiting_for_sites.fetch_add(self.bytes, Ordering::AcqRel);
+            self.admission.pace.done(self.bytes, self.admission.undecided());
         }
         self.admission.closing.cancelled().await;
     }
@@ -118,7 +179,14 @@ impl Drop for Permit {
         if self.for_sites {
             self.admission.for_sites.fetch_sub(self.bytes, Ordering::AcqRel);
         }
-        if self.admission.used.fetch_sub(self.bytes, Ordering::AcqRel) == self.bytes {
+        if self.caller == Caller::Call {
+            self.admission.of_calls.fetch_sub(self.bytes, Ordering::AcqRel);
+        }
+        let used = self.admission.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        if !self.waits_for_sites {
+            self.admission.pace.done(self.bytes, self.admission.undecided());
+        }
+        if used == self.bytes {
             self.admission.emptied.notify_waiters();
         }
     }
@@ -133,25 +201,58 @@ mod tests {
     #[test]
     fn what_asks_for_all_sites_leaves_room_for_what_does_not() {
         let admission = Admission::new(100);
-        let first = admission.admit(30, true).unwrap();
-        assert_eq!(admission.admit(30, true).unwrap_err(), Full::Sites(30));
-        let second = admission.admit(20, true).unwrap();
-        let quorum = admission.admit(50, false).unwrap();
-        assert_eq!(admission.admit(1, false).unwrap_err(), Full::Room(100));
+        let first = admission.admit(30, true, Caller::Call).unwrap();
+        assert_eq!(admission.admit(30, true, Caller::Call).unwrap_err(), Full::Sites(30));
+        let second = admission.admit(20, true, Caller::Call).unwrap();
+        let quorum = admission.admit(50, false, Caller::Call).unwrap();
+        assert_eq!(admission.admit(1, false, Caller::Call).unwrap_err(), Full::Room(100));
         drop(quorum);
         drop(first);
         assert_eq!(admission.used(), 20);
-        let again = admission.admit(30, true).unwrap();
+        let again = admission.admit(30, true, Caller::Call).unwrap();
         drop((second, again));
         assert_eq!(admission.used(), 0);
-        assert!(admission.admit(1_000, true).is_ok(), "one is taken where nothing else is, however large");
+        assert!(
+            admission.admit(1_000, true, Caller::Call).is_ok(),
+            "one is taken where nothing else is, however large"
+        );
+    }
+
+    /// Five times as much as could be answered was asked. All of it was let in until 64 MiB waited, and every call was
+    /// answered after many seconds.
+    #[tokio::test(start_paused = true)]
+    async fn what_would_wait_too_long_is_refused_and_open_streams_go_on() {
+        const MIB: usize = 1 << 20;
+        let admission = Admission::new(64 * MIB);
+        // 8 MiB a second are answered, and five times as much is asked.
+        let mut house = std::collections::VecDeque::new();
+        let mut refused = 0;
+        for _ in 0..1_000 {
+            for _ in 0..20 {
+                match admission.admit(20_972, false, Caller::Call) {
+                    Ok(permit) => house.push_back(permit),
+                    Err(Full::Late(_)) => refused += 1,
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            tokio::time::advance(std::time::Duration::from_millis(10)).await;
+            house.drain(..house.len().min(4));
+        }
+        assert!((3 * MIB..5 * MIB).contains(&admission.used()), "half a second's worth: {}", admission.used());
+        assert!(refused > 15_000, "the rest is refused: {refused}");
+        let stream = admission.admit(9 * MIB, false, Caller::Stream).unwrap();
+        assert!(admission.streams_are_taken().is_err(), "a new one would wait too");
+        drop(stream);
+        assert!(admission.streams_are_taken().is_ok(), "a few are always taken");
+        house.clear();
+        assert!(admission.admit(4 * MIB, false, Caller::Call).is_ok());
     }
 
     #[test]
     fn a_call_that_finds_no_room_leaves_the_share_of_all_sites_as_it_was() {
         let admission = Admission::new(100);
-        let _quorum = admission.admit(90, false).unwrap();
-        assert_eq!(admission.admit(40, true).unwrap_err(), Full::Room(90));
-        assert!(admission.admit(10, true).is_ok());
+        let _quorum = admission.admit(90, false, Caller::Call).unwrap();
+        assert_eq!(admission.admit(40, true, Caller::Call).unwrap_err(), Full::Room(90));
+        assert!(admission.admit(10, true, Caller::Call).is_ok());
     }
 }

@@ -155,7 +155,7 @@ pub(crate) fn refusing(problem: errors::Problem) -> v1::Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequencer::Admission;
+    use crate::sequencer::{Admission, Caller};
 
     /// Sites one of which is dark.
     struct OneIsDark;
@@ -181,15 +181,15 @@ mod tests {
         let admission = Admission::new(200);
         let sites: Arc<dyn Sites> = Arc::new(OneIsDark);
         let wait = AwaitSites { at: 0, index: 1, at_most: Duration::from_secs(60) };
-        let (frame, answers) = Frame::new(1, None, admission.admit(80, true).ok());
+        let (frame, answers) = Frame::new(1, None, admission.admit(80, true, Caller::Call).ok());
         frame.deliver([receipt()], &[wait], &sites);
         drop(frame);
         tokio::task::yield_now().await;
         assert_eq!((admission.used(), admission.undecided()), (80, 0));
-        assert!(admission.admit(80, true).is_err(), "it is bounded like everything else");
+        assert!(admission.admit(80, true, Caller::Call).is_err(), "it is bounded like everything else");
         assert_eq!(answers.await.unwrap().len(), 1);
         admission.idle().await;
-        assert!(admission.admit(80, true).is_ok());
+        assert!(admission.admit(80, true, Caller::Call).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,7 +197,7 @@ mod tests {
         let admission = Admission::new(100);
         let sites: Arc<dyn Sites> = Arc::new(OneIsDark);
         let wait = AwaitSites { at: 0, index: 1, at_most: Duration::from_secs(60) };
-        let (frame, answers) = Frame::new(1, None, admission.admit(80, true).ok());
+        let (frame, answers) = Frame::new(1, None, admission.admit(80, true, Caller::Call).ok());
         frame.deliver([receipt()], &[wait], &sites);
         let begun = tokio::time::Instant::now();
         admission.close();

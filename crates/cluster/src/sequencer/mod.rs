@@ -14,7 +14,8 @@
 //! A retry key that the chronicle knows is read back off this task ([`crate::records`]); meanwhile the whole queue waits, so
 //! that order per channel needs no parking places. Repeats come in runs of the same records, which stay decoded.
 //!
-//! Read in this order: `queue`, `frame`, `desk`, `flight`, `flying`, `run`; `lane` says how pipelines keep their order.
+//! Read in this order: `queue`, `frame`, `desk`, `flight`, `flying`, `run`; `lane` says how pipelines keep their order, `admission` and
+//! `pace` how much is let in, `window` when a record goes.
 
 mod admission;
 mod desk;
@@ -22,23 +23,25 @@ mod flight;
 mod flying;
 mod frame;
 mod lane;
+mod pace;
 mod queue;
 mod run;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::sync::Arc;
 
-use sillok_wire::v1;
+use sillok_wire::{errors::Problem, v1};
 use tokio::sync::{oneshot, watch};
 
 use self::queue::Queue;
 pub(crate) use self::{
-    admission::{Admission, Full, Permit},
+    admission::{Admission, Caller, Full, Permit},
     flight::unknown,
     frame::{Item, is_definite, refusing},
     lane::{Lane, Route},
-    queue::{LEADERLESS_RETRY, no_leader, out_of_order},
+    queue::{LEADERLESS_RETRY, late, no_leader, out_of_order},
 };
 use crate::{core::Core, fold::Folding, records::Records};
 
@@ -80,6 +83,16 @@ impl Sequencer {
         lane: Option<&Arc<Lane>>,
     ) -> oneshot::Receiver<Vec<v1::Answer>> {
         self.queue.enqueue(items, bytes, lane)
+    }
+
+    /// Why a single call would be turned away now: too much waits before it.
+    pub(crate) fn refuses_calls(&self) -> Option<Problem> {
+        self.queue.refuses_calls()
+    }
+
+    /// Why a new stream would be turned away now, likewise.
+    pub(crate) fn refuses_streams(&self) -> Option<Problem> {
+        self.queue.refuses_streams()
     }
 
     /// Bytes admitted and not yet answered.

@@ -7,10 +7,13 @@ use sillok_wire::{
     errors::{Outcome, Problem},
     v1,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use super::{
-    admission::{Admission, Full},
+    admission::{Admission, Caller, Full},
     frame::{Frame, Item, refusing},
     lane::{Lane, Route},
 };
@@ -43,6 +46,8 @@ pub(crate) enum Gate {
 /// One call that waits.
 pub(super) struct Queued {
     pub(super) items: std::vec::IntoIter<Item>,
+    /// When it came.
+    pub(super) since: Instant,
     pub(super) frame: Arc<Frame>,
 }
 
@@ -76,7 +81,7 @@ impl Queue {
             return answers;
         }
         let for_sites = items.iter().flatten().any(|submission| submission.wait == v1::Wait::AllSites);
-        let permit = self.admission.admit(bytes, for_sites);
+        let permit = self.admission.admit(bytes, for_sites, Caller::on(lane));
         metrics::gauge!("sillok_sequencer_queue_bytes").set(self.admission.used() as f64);
         let mut inside = self.inside.lock();
         let problem = match (&inside.gate, permit) {
@@ -85,7 +90,7 @@ impl Queue {
             (Gate::Open, Ok(permit)) => {
                 if lane.is_none_or(|lane| lane.enter(Route::Here(inside.epoch))) {
                     let (frame, answers) = Frame::new(count, lane.cloned(), Some(permit));
-                    inside.frames.push_back(Queued { items: items.into_iter(), frame });
+                    inside.frames.push_back(Queued { items: items.into_iter(), since: Instant::now(), frame });
                     drop(inside);
                     self.arrived.notify_one();
                     return answers;
@@ -101,6 +106,21 @@ impl Queue {
         // The receiver is returned below: it cannot be gone.
         let _ = answer.send(vec![refusing(problem); count]);
         answers
+    }
+
+    /// Why a single call would be turned away now for what waits before it; to be asked before anything is done for one.
+    pub(super) fn refuses_calls(&self) -> Option<Problem> {
+        self.unless_closed(self.admission.calls_are_taken().err()?)
+    }
+
+    /// Why a new stream would be turned away now.
+    pub(super) fn refuses_streams(&self) -> Option<Problem> {
+        self.unless_closed(self.admission.streams_are_taken().err()?)
+    }
+
+    /// A closed gate has its own answer.
+    fn unless_closed(&self, full: Full) -> Option<Problem> {
+        matches!(self.inside.lock().gate, Gate::Open).then(|| overloaded(0, full))
     }
 
     /// Everything that waits.
@@ -164,12 +184,18 @@ fn overloaded(bytes: usize, full: Full) -> Problem {
         Full::Room(used) => {
             format!("the leader holds {used} bytes of unanswered commands and takes no {bytes} more; try again")
         }
+        Full::Late(used) => late(used),
         Full::Sites(used) => format!(
             "{used} bytes of commands wait for all sites already and {bytes} more are too many; try again, or ask for no more \
              than a quorum"
         ),
     };
     Problem::new(v1::Reason::Overloaded, message).outcome(Some(Outcome::NotRecorded)).retry_after(OVERLOADED_RETRY)
+}
+
+/// Of [`Full::Late`], for a person.
+pub(crate) fn late(used: usize) -> String {
+    format!("{used} bytes of commands wait already, which will take more than half a second; try again")
 }
 
 /// A frame behind one that was turned away.

@@ -16,7 +16,7 @@ use sillok_wire::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -26,6 +26,7 @@ use super::{
     flying::{self, Flying, Turned},
     frame::{Sites, refusing},
     queue::{Queue, Queued, no_leader},
+    window::{GATHER, Window},
 };
 use crate::{
     clocks::Doubt,
@@ -37,10 +38,6 @@ use crate::{
 
 /// Commands decided between two looks at everything else: well under a millisecond.
 const SLICE: usize = 256;
-/// Small records in flight at most: while so many are, commands gather into larger ones.
-const SMALL_IN_FLIGHT: usize = 4;
-/// Commands waiting, in bytes, that are worth a record although several are in flight.
-const LARGE_BYTES: usize = 64 << 10;
 /// Records in flight, in bytes.
 const IN_FLIGHT_BYTES: usize = 16 << 20;
 /// Positions decided and not yet folded, at most: they are held in memory twice.
@@ -71,6 +68,8 @@ struct Waits {
     /// Since when nothing may be stamped.
     clock: Option<Instant>,
     window_full: bool,
+    /// When a small record may go although the window is full for it.
+    gathered: Option<Instant>,
 }
 
 enum Happened {
@@ -250,7 +249,10 @@ impl Run {
                     Err(_) => {}
                 }
             }
-            waits.window_full = !self.window_is_open(&flying, &desk);
+            let window = self.window(&flying, &desk);
+            let gathered = flying.back().map(|flown| flown.since + GATHER);
+            waits.window_full = !window.is_open(gathered.is_none_or(|gathered| gathered <= Instant::now()));
+            waits.gathered = gathered.filter(|_| waits.window_full && window.has_place);
             let more = self.decide(term, &mut desk, &mut flying, &mut waits).await;
             if more {
                 // Let acknowledgements and heartbeats through between slices.
@@ -280,7 +282,9 @@ impl Run {
                         Turned::Lost(_, why) => Some(why.clone()),
                     };
                     if let Some(batch) = desk.resolved() {
+                        let begun = std::time::Instant::now();
                         self.resolve(batch, turned, &mut doubtful);
+                        metrics::histogram!("sillok_sequencer_answer_seconds").record(begun.elapsed());
                     }
                     if let Some(why) = lost {
                         break Ended::Discard(why);
@@ -321,6 +325,9 @@ impl Run {
                 waits.clock.get_or_insert_with(Instant::now);
                 return false;
             };
+            if let Some(oldest) = self.backlog.front() {
+                metrics::histogram!("sillok_sequencer_wait_seconds").record(oldest.since.elapsed());
+            }
             let begun = std::time::Instant::now();
             let committed = self.committed();
             let filled = desk.fill(&mut self.backlog, SLICE, now, committed);
@@ -388,6 +395,9 @@ impl Run {
             () = self.queue.arrived.notified(), if listens => Happened::Again,
             () = folded, if waits.fold_first.is_some() => Happened::Again,
             () = sleep(LOOK_AGAIN), if waits.no_room || waits.clock.is_some() => Happened::Again,
+            () = sleep_until(waits.gathered.unwrap_or_else(Instant::now)), if waits.gathered.is_some() && !self.backlog.is_empty() => {
+                Happened::Again
+            }
             () = sleep(LOOK_FOR_QUORUM), if waits_for_quorum || waits.disks_full => Happened::Again,
         };
         if let Happened::Read(..) = happened {
@@ -400,16 +410,13 @@ impl Run {
         (*self.core.commits.borrow()).map_or(0, |commit| commit.log_id.index)
     }
 
-    /// Whether one more record may be proposed, given what waits.
-    fn window_is_open(&self, flying: &VecDeque<Flying>, desk: &Desk) -> bool {
-        let records = flying.len();
-        if records < SMALL_IN_FLIGHT {
-            return true;
+    fn window(&self, flying: &VecDeque<Flying>, desk: &Desk) -> Window {
+        let in_flight_bytes = desk.in_flight_bytes();
+        Window {
+            records: flying.len(),
+            has_place: flying.len() < self.core.options.limits.records_in_flight && in_flight_bytes < IN_FLIGHT_BYTES,
+            waiting_bytes: self.queue.undecided_bytes().saturating_sub(in_flight_bytes),
         }
-        let waiting = self.queue.undecided_bytes().saturating_sub(desk.in_flight_bytes());
-        records < self.core.options.limits.records_in_flight
-            && desk.in_flight_bytes() < IN_FLIGHT_BYTES
-            && waiting >= LARGE_BYTES
     }
 
     /// Everything decided is discarded. What was never proposed is certainly not recorded; of what is in flight, answers

@@ -115,7 +115,7 @@ impl Bench {
     fn ask(&mut self, commands: Vec<v1::Command>) -> oneshot::Receiver<Vec<v1::Answer>> {
         let (items, _) = to_items(commands);
         let (frame, answers) = Frame::new(items.len(), None, None);
-        self.backlog.push_back(Queued { items: items.into_iter(), frame });
+        self.backlog.push_back(Queued { items: items.into_iter(), since: tokio::time::Instant::now(), frame });
         answers
     }
 

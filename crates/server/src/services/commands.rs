@@ -58,6 +58,8 @@ macro_rules! unary {
                 &self,
                 request: Request<Streaming<v1::SubmitRequest>>,
             ) -> Result<Response<Self::SubmitStream>, Status> {
+                // Before a frame is read: refused frames would cost what decoding them costs.
+                self.node.takes_streams()?;
                 let submitter = self.node.submitter();
                 let submit = move |commands| submitter.submit(commands);
                 Ok(Response::new(submit::start(request.into_inner(), submit, self.submit, self.stopping.clone())))
