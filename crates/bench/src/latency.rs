@@ -47,6 +47,20 @@ impl Recorder {
         }
     }
 
+    /// So many answers, now, to what was to begin together at `begun`.
+    pub(crate) fn answered_together(&self, shard: usize, begun: Instant, count: u64) {
+        self.answered.fetch_add(count, Ordering::Relaxed);
+        if self.is_timing() {
+            self.shards[shard % SHARDS].lock().saturating_record_n(microseconds(begun.elapsed()), count);
+            self.timed.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// The window is open.
+    pub(crate) fn is_timing(&self) -> bool {
+        self.timing.load(Ordering::Relaxed)
+    }
+
     /// Answers so far, in the window or not.
     pub(crate) fn count(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)

@@ -10,6 +10,7 @@
 //! moments, with the load already under way at the first and still under way at the second.
 
 pub mod audience;
+pub mod distance;
 mod error;
 pub mod failover;
 pub mod growth;
@@ -18,6 +19,7 @@ pub mod lifecycle;
 mod load;
 mod meter;
 mod nodes;
+pub mod overload;
 pub mod read;
 mod report;
 mod stock;
@@ -28,6 +30,7 @@ pub mod write;
 
 pub use error::BenchError;
 pub use load::{How, Via, Window};
+pub use meter::scrape;
 pub use report::{Cost, Figure, Machine, Pace, Process, Report, Run, number, span};
 pub use target::{Own, Target};
 pub use work::{Event, Work};

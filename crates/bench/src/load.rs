@@ -112,6 +112,11 @@ impl Shared {
         self.failed(BenchError::write("the load ended early", self.recorder.count(), error));
     }
 
+    /// Nothing more is to be begun.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
     /// Ends the load.
     pub(crate) fn failed(&self, error: BenchError) {
         self.failure.lock().get_or_insert(error);

@@ -85,7 +85,11 @@ pub(crate) async fn counters(address: &str) -> Option<Counters> {
     Some(parse(&text))
 }
 
-async fn scrape(address: &str) -> std::io::Result<String> {
+/// The text that a node tells at `http://ADDRESS/metrics`.
+///
+/// # Errors
+/// Nobody listens there, or the connection breaks.
+pub async fn scrape(address: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     // As 1.0: one answer, not in chunks, and the end of the stream is its end.
     stream.write_all(format!("GET /metrics HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;

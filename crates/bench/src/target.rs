@@ -23,7 +23,12 @@ pub struct Own {
     pub binary: PathBuf,
     /// In which directory the nodes' directory is made; `None`: where the system has temporary files.
     pub dir: Option<PathBuf>,
+    /// Between the nodes stand links that can be made long, and elections take their time.
+    pub far: bool,
 }
+
+/// Longer than the longest round trip that is measured.
+const FAR_HEARTBEAT_MS: u64 = 300;
 
 /// The nodes under measurement.
 pub struct Target {
@@ -43,10 +48,11 @@ impl Target {
         let setup = Setup {
             binary: own.binary,
             sites,
-            links: false,
+            links: own.far,
             faults: false,
             scrub_every: None,
             segment_bytes: SEGMENT_BYTES,
+            heartbeat_ms: own.far.then_some(FAR_HEARTBEAT_MS),
             seed: 0,
             dir: own.dir,
         };

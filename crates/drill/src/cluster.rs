@@ -69,6 +69,9 @@ pub struct Setup {
     pub scrub_every: Option<Duration>,
     /// Entries are rolled into a new segment near this size, in bytes.
     pub segment_bytes: u64,
+    /// How often a leader speaks, in milliseconds, where sites are far from each other; elections take four to seven times as
+    /// long. `None`: what a node does by itself.
+    pub heartbeat_ms: Option<u64>,
     /// Decides which packets are lost.
     pub seed: u64,
     /// In which directory the cluster's own is made; `None`: where the system has temporary files.
@@ -358,6 +361,15 @@ impl Cluster {
         if let Some(every) = self.setup.scrub_every {
             // Writing to a string cannot fail.
             let _ = write!(text, "\n[scrub]\nevery_s = {}\n", every.as_secs());
+        }
+        if let Some(heartbeat) = self.setup.heartbeat_ms {
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                "\n[raft]\nheartbeat_ms = {heartbeat}\nelection_min_ms = {}\nelection_max_ms = {}\n",
+                heartbeat * 4,
+                heartbeat * 7
+            );
         }
         for other in self.nodes.iter().filter(|_| initial) {
             let peer = self.mesh.as_ref().and_then(|mesh| mesh.address(node.id, other.id)).unwrap_or(other.peer);

@@ -30,8 +30,8 @@ use tokio::{
 
 /// The most that is read at once, in bytes.
 const CHUNK_BYTES: usize = 16 << 10;
-/// Chunks on the way in one direction of one connection: at most 1 MiB.
-const CHUNKS: usize = 64;
+/// Chunks on the way in one direction of one connection: at most 16 MiB, and many small ones on a long way.
+const CHUNKS: usize = 1024;
 /// What a lost packet costs: the shortest time after which Linux sends again.
 const SENT_AGAIN_AFTER: Duration = Duration::from_millis(200);
 

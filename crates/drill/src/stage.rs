@@ -117,7 +117,8 @@ impl Stage {
         let Drill { links, faults, scrubs, .. } = *drill;
         let scrub_every = scrubs.then_some(SCRUB_EVERY);
         let segment_bytes = SEGMENT_BYTES;
-        let setup = Setup { binary, sites, links, faults, scrub_every, segment_bytes, seed, dir: None };
+        let setup =
+            Setup { binary, sites, links, faults, scrub_every, segment_bytes, heartbeat_ms: None, seed, dir: None };
         let mut channels = Channels { prefix: "drill".to_owned(), count: CHANNELS };
         let mut cluster = match &options.compose {
             Some(file) => {

@@ -58,6 +58,7 @@ fn section(runs: &[Run]) -> String {
     let mut parts = vec![format!("<h2>{name}</h2>\n<p class=\"quiet\">{what}{}</p>", loops(runs))];
     parts.extend([
         sweep(runs),
+        overload(runs),
         paces(runs),
         curves(runs),
         moments(runs),
@@ -89,6 +90,16 @@ fn about(bench: &str) -> (&'static str, &'static str) {
         "failover" => (
             "Failover",
             "The leader is killed with kill -9 while clients write; each bar is the longest time without an acknowledgement. No write was lost or doubled.",
+        ),
+        "overload" => (
+            "Overload",
+            "Commands are due at multiples of what the cluster takes, and what is refused is not tried again. What is recorded should \
+             stay what it was, and the rest be refused at once.",
+        ),
+        "distance" => (
+            "Distance",
+            "Sites that are far from each other: every byte between them arrives half a round trip late. The load stands beside the \
+             leader.",
         ),
         "restart" => ("Restart", "How long a node, or all of them, need to be back."),
         "rebuild" => ("Rebuild", "A node whose views were deleted folds its whole chronicle again."),
@@ -144,6 +155,35 @@ fn sweep(runs: &[Run]) -> String {
     ];
     let latency = chart::lines("how long an answer took", &latencies, &across(), &Axis::Time);
     plot(rate) + "\n" + &plot(latency)
+}
+
+/// What is recorded and what is refused over what is asked, and how long either answer took.
+fn overload(runs: &[Run]) -> String {
+    let open: Vec<(&Run, &Pace)> =
+        with_pace(runs).into_iter().filter(|(run, _)| run.asked.contains_key("due_per_second")).collect();
+    if open.len() < 2 {
+        return String::new();
+    }
+    let asked = |run: &Run, name: &str| run.asked.get(name).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+    let names = || Axis::Named(open.iter().map(|(run, _)| format!("× {}", asked(run, "factor"))).collect());
+    let line = |name: &str, value: &dyn Fn(&Run, &Pace) -> f64| Line {
+        name: name.to_owned(),
+        points: open.iter().enumerate().map(|(n, (run, pace))| (n as f64, value(run, pace))).collect(),
+    };
+    let rates = [
+        line("recorded", &|_, pace| pace.events_per_second),
+        line("refused", &|run, _| asked(run, "refused_per_second")),
+        line("sent", &|run, _| asked(run, "sent_per_second")),
+    ];
+    let times = [
+        line("recorded, p50", &|_, pace| pace.p50_us as f64),
+        line("recorded, p99", &|_, pace| pace.p99_us as f64),
+        line("refused, p50", &|run, _| asked(run, "refusal_p50_us")),
+        line("refused, p99", &|run, _| asked(run, "refusal_p99_us")),
+    ];
+    let rates =
+        chart::lines("commands a second, by multiples of what the cluster takes", &rates, &names(), &Axis::Linear(""));
+    plot(rates) + "\n" + &plot(chart::lines("how long an answer took", &times, &names(), &Axis::Time))
 }
 
 fn paces(runs: &[Run]) -> String {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use sillok_bench::{Event, How, Via, Window, audience, failover, growth, lifecycle, read, subscribe, write};
+use sillok_bench::{
+    Event, How, Via, Window, audience, distance, failover, growth, lifecycle, overload, read, subscribe, write,
+};
 
 use super::Plan;
 use crate::{failure::Failure, format::parse_duration};
@@ -220,6 +222,74 @@ pub(super) struct GrowthArgs {
 impl GrowthArgs {
     pub(super) fn plan(self) -> Result<growth::Growth, Failure> {
         Ok(growth::Growth { events: ascending("--events", self.events)?, window: window(self.seconds)? })
+    }
+}
+
+#[derive(Args)]
+pub(super) struct OverloadArgs {
+    /// Multiples of what the cluster takes in a closed loop; ascending
+    #[arg(long, default_value = "0.5,1,2,3,5", value_delimiter = ',', value_name = "N,…", value_parser = factor)]
+    factors: Vec<f64>,
+    /// Commands that go out together, each batch a Submit stream of its own; 1: unary calls, which cost both sides as much HTTP/2
+    /// when they are refused
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// Connections that batches share
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    connections: usize,
+    /// How long to measure each
+    #[arg(long, default_value = "4s", value_parser = parse_duration, value_name = "TIME")]
+    seconds: Duration,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if (0.01..=100.0).contains(&factor) => Ok(factor),
+        _ => Err("a multiple, 0.01 to 100".to_owned()),
+    }
+}
+
+impl OverloadArgs {
+    pub(super) fn plan(self) -> Result<overload::Overload, Failure> {
+        at_least_one(&[("--connections", self.connections)])?;
+        if !self.factors.is_sorted_by(|a, b| a < b) {
+            return Err(Failure::usage("--factors must be ascending"));
+        }
+        let (batch, connections, window) = (usize::from(self.batch), self.connections, window(self.seconds)?);
+        Ok(overload::Overload { factors: self.factors, batch, connections, window })
+    }
+}
+
+#[derive(Args)]
+pub(super) struct DistanceArgs {
+    /// Round trips between any two sites, in milliseconds, ascending; the others are compared with the first
+    #[arg(long, default_value = "0,20,60", value_delimiter = ',', value_name = "MS,…", value_parser = round_trip())]
+    round_trips: Vec<u64>,
+    /// And then one site so far away, in milliseconds, and the others as near as the first; 0: without
+    #[arg(long, default_value_t = 200, value_name = "MS", value_parser = round_trip())]
+    one_site: u64,
+    /// Unary calls in flight; Submit with 8,192 in flight is measured besides
+    #[arg(long, default_value = "1,1024", value_delimiter = ',', value_name = "N,…")]
+    in_flight: Vec<usize>,
+    /// How long to measure each
+    #[arg(long, default_value = "3s", value_parser = parse_duration, value_name = "TIME")]
+    seconds: Duration,
+}
+
+/// Nodes that are further away take each other for dead.
+fn round_trip() -> clap::builder::RangedU64ValueParser {
+    clap::builder::RangedU64ValueParser::new().range(0..=250)
+}
+
+impl DistanceArgs {
+    pub(super) fn plan(self) -> Result<distance::Distance, Failure> {
+        at_least_one(&[("--in-flight", self.in_flight.iter().copied().min().unwrap_or(0))])?;
+        if self.round_trips.is_empty() || !self.round_trips.is_sorted_by(|a, b| a < b) {
+            return Err(Failure::usage("--round-trips must be ascending"));
+        }
+        let one_site_ms = (self.one_site > 0).then_some(self.one_site);
+        let (round_trips_ms, in_flight, window) = (self.round_trips, self.in_flight, window(self.seconds)?);
+        Ok(distance::Distance { round_trips_ms, one_site_ms, in_flight, window })
     }
 }
 

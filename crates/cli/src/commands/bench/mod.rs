@@ -8,8 +8,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use sillok_bench::{
-    BenchError, Machine, Own, Report, Run, Screen, Target, audience, failover, growth, lifecycle, read, subscribe,
-    write,
+    BenchError, Machine, Own, Report, Run, Screen, Target, audience, distance, failover, growth, lifecycle, overload,
+    read, subscribe, write,
 };
 
 use crate::{
@@ -78,6 +78,10 @@ enum What {
     Rebuild(args::StockArgs),
     /// How fast a blank node copies and folds everything
     CatchUp(args::StockArgs),
+    /// What is still recorded, and how the rest is refused, when up to five times as much is asked as the cluster takes
+    Overload(args::OverloadArgs),
+    /// What is lost by sites that are far from each other
+    Distance(args::DistanceArgs),
     /// Write latency, disk, memory, restart and rebuild at growing numbers of recorded events
     Growth(args::GrowthArgs),
     /// A short form of everything, each on a fresh cluster: two minutes or three
@@ -94,6 +98,8 @@ enum Plan {
     Failover(failover::Failover),
     Lifecycle(lifecycle::Lifecycle),
     Growth(growth::Growth),
+    Overload(overload::Overload),
+    Distance(distance::Distance),
 }
 
 impl What {
@@ -113,6 +119,8 @@ impl What {
             What::Rebuild(args) => vec![lifecycle(args, lifecycle::Kind::Rebuild)],
             What::CatchUp(args) => vec![lifecycle(args, lifecycle::Kind::CatchUp)],
             What::Growth(args) => vec![Plan::Growth(args.plan()?)],
+            What::Overload(args) => vec![Plan::Overload(args.plan()?)],
+            What::Distance(args) => vec![Plan::Distance(args.plan()?)],
             What::All => args::short(own),
         })
     }
@@ -151,21 +159,22 @@ async fn measure(plans: &[Plan], common: &Common, global: &Global, screen: &Line
     }
     let mut report: Option<Report> = None;
     for plan in plans {
-        let mut target = target(common, global, screen).await?;
+        let mut target = target(plan, common, global, screen).await?;
         let report = report.get_or_insert_with(|| Report::new(typed(), Machine::here(&target)));
         report.runs.extend(runs(plan, &mut target, screen).await?);
     }
     report.ok_or_else(|| BenchError::Asked("nothing was to be measured".to_owned()))
 }
 
-async fn target(common: &Common, global: &Global, screen: &Lines) -> Result<Target, BenchError> {
+async fn target(plan: &Plan, common: &Common, global: &Global, screen: &Lines) -> Result<Target, BenchError> {
     let deadline = global.timeout.unwrap_or(PATIENCE);
     if !global.endpoints.is_empty() {
         return Ok(Target::attached(global.endpoints.clone(), common.metrics.clone(), deadline));
     }
     let binary = std::env::current_exe();
     let binary = binary.map_err(|error| BenchError::Asked(format!("this program cannot find itself: {error}")))?;
-    Target::own(Own { binary, dir: common.dir.clone() }, deadline, screen).await
+    let far = matches!(plan, Plan::Distance(_));
+    Target::own(Own { binary, dir: common.dir.clone(), far }, deadline, screen).await
 }
 
 async fn runs(plan: &Plan, target: &mut Target, screen: &Lines) -> Result<Vec<Run>, BenchError> {
@@ -178,6 +187,8 @@ async fn runs(plan: &Plan, target: &mut Target, screen: &Lines) -> Result<Vec<Ru
         Plan::Failover(failover) => failover::run(target, failover, screen).await,
         Plan::Lifecycle(lifecycle) => lifecycle::run(target, lifecycle, screen).await,
         Plan::Growth(growth) => growth::run(target, growth, screen).await,
+        Plan::Overload(overload) => overload::run(target, overload, screen).await,
+        Plan::Distance(distance) => distance::run(target, distance, screen).await,
     }
 }
 
