@@ -7,7 +7,7 @@ use sillok_wire::v1;
 
 use crate::{
     commands::{
-        bench, channel, cluster, coupon, drill, drill_node, events, export, friend, health, message, serve, verify,
+        bench, channel, cluster, coupon, drill, drill_node, events, export, friend, health, message, serve, top, verify,
     },
     dev,
     failure::EXIT_CODES,
@@ -83,6 +83,8 @@ pub(crate) enum Command {
     /// Who leads, how far behind is each site, and what survives if a site burns now
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Where time goes in each node: queue, decide, commit, fsync, fold, answer; until Ctrl-C, or --once
+    Top(top::TopArgs),
     /// Check a data directory offline, without writing to it
     Verify(verify::VerifyArgs),
     /// Burn a site under load, and see that nothing is lost: `drill list`, `drill leader-site-fire`

@@ -49,6 +49,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Dev(args) => on_this_thread(dev::run(args)),
         Command::Drill(args) => on_threads(commands::drill::run(args, out)),
         Command::Bench(args) => on_threads(commands::bench::run(args, &global, out)),
+        Command::Top(args) => on_this_thread(commands::top::run(args, out)),
         Command::Health(args) => on_this_thread(commands::health::run(args, &global, out)),
         // It asks no running node, for there may be none.
         Command::Cluster(ClusterCommand::Recover(args)) => on_this_thread(commands::recover::run(args, out)),
@@ -84,6 +85,7 @@ async fn ask(command: Command, session: Session) -> Result<(), Failure> {
         | Command::Serve(_)
         | Command::Verify(_)
         | Command::Health(_)
+        | Command::Top(_)
         | Command::Completions { .. }
         | Command::Bench(_)
         | Command::Drill(_)

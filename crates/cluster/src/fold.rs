@@ -89,7 +89,9 @@ async fn run(
             }
             let end = committed.map_or(next, |committed| committed + 1);
             for entry in core.chronicle.read(next, end, READ_BYTES)? {
+                let begun = std::time::Instant::now();
                 core.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload)?;
+                metrics::histogram!("sillok_views_fold_seconds").record(begun.elapsed());
                 next = entry.id.index + 1;
                 let now = core.views.applied();
                 folding.send_modify(|folding| folding.applied = now);

@@ -49,6 +49,7 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, closed: Cancellat
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {
+    crate::metrics::process();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], pages.metrics.render()).into_response()
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod health;
 pub(crate) mod message;
 pub(crate) mod recover;
 pub(crate) mod serve;
+pub(crate) mod top;
 pub(crate) mod verify;
 
 /// One read of `sillok.v1.Queries`, at whichever node answers first.

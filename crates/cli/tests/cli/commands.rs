@@ -216,3 +216,46 @@ fn completions_are_a_script_that_the_shell_takes() {
     let taken = std::process::Command::new("bash").args(["-c", script]).arg(&file).output().unwrap();
     assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
 }
+
+#[test]
+fn top_tells_where_time_goes_while_something_is_written() {
+    let dir = dir();
+    let dev = Dev::start(dir.path(), &[]);
+    let at = dir.path();
+    ok(at, &["channel", "open", "shop", "--name", "찻집"]);
+    let (looking, looks) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // Until nobody looks any more, for whichever reason.
+            for number in 0.. {
+                if looks.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                    break;
+                }
+                ok(at, &["friend", "add", "shop", &format!("u-{number}")]);
+            }
+        });
+        let _looking = looking;
+        // A look may fall between two writes.
+        eventually("every stage to be seen at the leader, and folding at the others", || {
+            let told = ok(at, &["top", "--once", "--every", "500ms", "-o", "json"]).json();
+            let nodes = told["nodes"].as_array().unwrap();
+            assert_eq!((nodes.len(), told["silent"].as_array().unwrap().len()), (3, 0), "{told}");
+            let stages = |node: &serde_json::Value| -> Vec<String> {
+                let stages = node["stages"].as_array().unwrap();
+                stages.iter().map(|stage| stage["stage"].as_str().unwrap().to_owned()).collect()
+            };
+            let (leaders, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| node["leads"] == true);
+            assert!(nodes.iter().all(|node| node["processors"].as_f64().is_some_and(|used| used >= 0.0)), "{told}");
+            let all = ["queue", "decide", "commit", "fsync", "fold", "answer"];
+            let seen = leaders.len() == 1 && stages(leaders[0]) == all;
+            (seen && others.iter().all(|node| stages(node) == ["fsync", "fold"])).then_some(())
+        });
+    });
+    let shown = ok(at, &["top", "--once", "--every", "100ms"]);
+    for site in ["chungju", "seongju", "jeonju"] {
+        assert!(shown.out.contains(site), "{}", shown.out);
+    }
+    dev.stop();
+    let nobody = run(at, &["top", "--once"]);
+    assert!(nobody.err.contains("nobody tells metrics"), "{nobody:?}");
+}
