@@ -154,7 +154,8 @@ impl Timings {
 /// Bounds. Admission is bounded in bytes, never in hope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Commands admitted and not yet answered, in bytes; at most half of them may ask for all sites.
+    /// Commands admitted and not yet answered, in bytes; at most half of them may ask for all sites. Fewer are let in where they
+    /// would wait too long.
     pub admission_bytes: usize,
     /// One record is closed at about this size, in bytes.
     pub record_bytes: usize,
