@@ -17,8 +17,9 @@ use super::{lane::Lane, pace::Pace};
 
 /// Calls have so much in any case, however slow the house is: a thousand small ones at least.
 const CALLS_BYTES: usize = 1 << 20;
-/// A new stream is taken while there is less than this, however slow the house is: what a few of them have on the way.
-const STREAMS_BYTES: usize = 8 << 20;
+/// A new stream is taken while there is less than this, however slow the house is: what eight imports have on the way. They hold
+/// themselves back, and a ninth that found no place for as long as they run would be worse than some waiting.
+const STREAMS_BYTES: usize = 32 << 20;
 
 /// Bytes admitted, at most so many at a time; at most half of them may wait for all sites.
 #[derive(Debug)]
@@ -240,7 +241,7 @@ mod tests {
         }
         assert!((3 * MIB..5 * MIB).contains(&admission.used()), "half a second's worth: {}", admission.used());
         assert!(refused > 15_000, "the rest is refused: {refused}");
-        let stream = admission.admit(9 * MIB, false, Caller::Stream).unwrap();
+        let stream = admission.admit(33 * MIB, false, Caller::Stream).unwrap();
         assert!(admission.streams_are_taken().is_err(), "a new one would wait too");
         drop(stream);
         assert!(admission.streams_are_taken().is_ok(), "a few are always taken");
