@@ -20,7 +20,7 @@ fn is_caught(bugs: &str, kinds: &str, seed: u64, invariants: &[&str]) {
 
 #[test]
 fn an_acknowledgement_before_the_sync_is_caught() {
-    is_caught("acknowledge-before-sync", "", 1, &["kept", "original", "one_chain"]);
+    is_caught("acknowledge-before-sync", "", 18, &["kept", "original", "one_chain"]);
 }
 
 /// A record is seldom refused with others behind it; here one is now and then.
