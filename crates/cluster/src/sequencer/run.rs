@@ -1,5 +1,7 @@
 //! The task that owns the decision state.
 
+mod turned_away;
+
 use std::{
     collections::{HashSet, VecDeque},
     future::Future,
@@ -9,27 +11,23 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use sillok_wire::{
-    Submission,
-    errors::{Outcome, Problem},
-    v1,
-};
+use sillok_wire::v1;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
+use self::turned_away::{answer_all, disks_full, not_ready};
 use super::{
     State,
     desk::{Desk, Filled},
-    flight::{Batch, Lost, unknown},
+    flight::{Batch, Lost},
     flying::{self, Flying, Turned},
-    frame::{Sites, refusing},
+    frame::Sites,
     queue::{Queue, Queued, no_leader},
     window::{GATHER, Window},
 };
 use crate::{
-    clocks::Doubt,
     commit::Commit,
     core::{Core, Leadership, Proposal},
     fold::Folding,
@@ -44,8 +42,6 @@ const IN_FLIGHT_BYTES: usize = 16 << 20;
 const AHEAD_OF_FOLD: u64 = 400_000;
 /// How long writes wait for a new leader to begin before they are told to come again.
 const PREPARING: Duration = Duration::from_secs(2);
-/// How long an answer in flight may still turn out after the leadership is lost.
-const GRACE: Duration = Duration::from_millis(200);
 /// How often a leader that is waited for looks whether a quorum answers it: silence makes no sound.
 const LOOK_FOR_QUORUM: Duration = Duration::from_millis(50);
 /// How often to look again where nothing tells us.
@@ -419,33 +415,6 @@ impl Run {
         }
     }
 
-    /// Everything decided is discarded. What was never proposed is certainly not recorded; of what is in flight, answers
-    /// are given as it turns out, or as unknown where it does not in time.
-    async fn wind_down(&mut self, desk: Desk, flying: VecDeque<Flying>, mut doubtful: HashSet<u64>, why: &str) {
-        let problem = no_leader(format!("{why}; nothing was recorded, try again"));
-        let waiting = self.queue.close(problem.clone());
-        self.backlog.extend(waiting);
-        let deadline = Instant::now() + GRACE;
-        self.state.send_replace(State::Following);
-        let (closed, open) = desk.into_unresolved();
-        // Batches and what they wait for are in step.
-        for (batch, mut flown) in closed.into_iter().zip(flying) {
-            let turned = timeout(deadline.saturating_duration_since(Instant::now()), flown.turn_out()).await;
-            let turned = turned.unwrap_or_else(|_| Turned::Lost(Lost::Perhaps, why.to_owned()));
-            self.leftovers.extend(flown.into_unsettled());
-            self.resolve(batch, turned, &mut doubtful);
-        }
-        // In this order: a frame whose first commands are in flight gets its answers in order.
-        open.fail(Lost::Certainly, why, &self.sites);
-        // A repeat of what may be recorded yet is in doubt like its original, though nobody has looked at it.
-        let in_doubt = unknown(why);
-        for queued in self.backlog.drain(..) {
-            let problem_of = |key_hash| if doubtful.contains(&key_hash) { &in_doubt } else { &problem };
-            answer(queued, problem_of, &self.sites);
-        }
-        metrics::gauge!("sillok_sequencer_records_in_flight").set(0.0);
-    }
-
     fn resolve(&self, batch: Batch, turned: Turned, doubtful: &mut HashSet<u64>) {
         match turned {
             Turned::Well(index) => {
@@ -460,47 +429,6 @@ impl Run {
             }
         }
     }
-
-    /// Answers all that waits, and all that will come, with this.
-    fn turn_away(&mut self, problem: &Problem) {
-        let waiting = self.queue.close(problem.clone());
-        self.backlog.extend(waiting);
-        answer_all(&mut self.backlog, problem, &self.sites);
-    }
-
-    fn lost(&self) -> Problem {
-        no_leader("this node lost its leadership before it decided; nothing was recorded, try again")
-    }
-}
-
-fn disks_full() -> Problem {
-    let message = "the leader's disk is full, or too many others' are; nothing was recorded, and writes go on by themselves where there is space";
-    let retry = Duration::from_secs(1);
-    Problem::new(v1::Reason::DiskFull, message).outcome(Some(Outcome::NotRecorded)).retry_after(retry)
-}
-
-fn answer_all(backlog: &mut VecDeque<Queued>, problem: &Problem, sites: &Arc<dyn Sites>) {
-    for queued in backlog.drain(..) {
-        answer(queued, |_| problem, sites);
-    }
-}
-
-/// Answers without a decision: with the problem of each key.
-fn answer<'a>(queued: Queued, problem_of: impl Fn(u64) -> &'a Problem, sites: &Arc<dyn Sites>) {
-    let refused = |submission: Submission| refusing(problem_of(submission.key_hash).clone());
-    let answers = queued.items.map(|item| item.map_or_else(|malformed| *malformed, refused));
-    queued.frame.deliver(answers, &[], sites);
-}
-
-fn not_ready(folding: &Folding, doubt: Option<Doubt>) -> Problem {
-    let message = match (&folding.stopped, doubt) {
-        (Some(stopped), _) => format!("this leader's views have stopped, so it cannot decide: {stopped}"),
-        (None, Some(doubt)) => format!("{doubt}; nothing was recorded, try again"),
-        (None, None) => {
-            "this leader is still reading the chronicle into its views; nothing was recorded, try again".to_owned()
-        }
-    };
-    Problem::new(v1::Reason::NotReady, message).outcome(Some(Outcome::NotRecorded)).retry_after(Duration::from_secs(1))
 }
 
 /// The acknowledgements as the core knows them.
