@@ -235,11 +235,11 @@ fn top_tells_where_time_goes_while_something_is_written() {
             }
         });
         let _looking = looking;
-        // A look may fall between two writes.
+        // A look may fall between two writes, and a node of a busy machine may not answer it in time.
         eventually("every stage to be seen at the leader, and folding at the others", || {
             let told = ok(at, &["top", "--once", "--every", "500ms", "-o", "json"]).json();
             let nodes = told["nodes"].as_array().unwrap();
-            assert_eq!((nodes.len(), told["silent"].as_array().unwrap().len()), (3, 0), "{told}");
+            assert!(nodes.len() + told["silent"].as_array().unwrap().len() <= 3, "{told}");
             let stages = |node: &serde_json::Value| -> Vec<String> {
                 let stages = node["stages"].as_array().unwrap();
                 stages.iter().map(|stage| stage["stage"].as_str().unwrap().to_owned()).collect()
@@ -248,13 +248,13 @@ fn top_tells_where_time_goes_while_something_is_written() {
             assert!(nodes.iter().all(|node| node["processors"].as_f64().is_some_and(|used| used >= 0.0)), "{told}");
             let all = ["queue", "decide", "commit", "fsync", "fold", "answer"];
             let seen = leaders.len() == 1 && stages(leaders[0]) == all;
-            (seen && others.iter().all(|node| stages(node) == ["fsync", "fold"])).then_some(())
+            (seen && others.len() == 2 && others.iter().all(|node| stages(node) == ["fsync", "fold"])).then_some(())
         });
     });
-    let shown = ok(at, &["top", "--once", "--every", "100ms"]);
-    for site in ["chungju", "seongju", "jeonju"] {
-        assert!(shown.out.contains(site), "{}", shown.out);
-    }
+    eventually("all sites to be shown", || {
+        let shown = ok(at, &["top", "--once", "--every", "100ms"]);
+        ["chungju", "seongju", "jeonju"].iter().all(|site| shown.out.contains(site)).then_some(())
+    });
     dev.stop();
     let nobody = run(at, &["top", "--once"]);
     assert!(nobody.err.contains("nobody tells metrics"), "{nobody:?}");

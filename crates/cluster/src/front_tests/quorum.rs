@@ -9,7 +9,7 @@ use super::kit::{AT_MOST, Trio, add, history, one, open, receipt, refused, surel
 /// answered none of them for a minute, and could then not say of any whether it was recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_without_a_quorum_refuses_at_once_and_goes_on_when_it_is_back() {
-    let mut trio = Trio::start().await;
+    let mut trio = Trio::start_with(|options| options.limits.records_in_flight = 4).await;
     let leader = trio.leader().await;
     surely(&trio, leader, open("shop")).await;
     let node = trio.node(leader).clone();
@@ -19,7 +19,7 @@ async fn a_leader_without_a_quorum_refuses_at_once_and_goes_on_when_it_is_back()
     for at in &others {
         trio.disks[*at].hold_syncs();
     }
-    // The first four fill the window of records in flight; the others wait behind, a repeat of the first among them.
+    // The first four are as many records as may be in flight; the others wait behind, a repeat of the first among them.
     let commands: Vec<_> = (0..6).map(|n| add("shop", &format!("u{n}"))).chain([add("shop", "u0")]).collect();
     let mut asked = Vec::new();
     for (n, command) in commands.into_iter().enumerate() {
