@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use sillok_wire::{errors, v1};
+use sillok_wire::{RawCodec, errors, v1};
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, client::Grpc, codegen::http::uri::PathAndQuery};
 
@@ -15,7 +15,6 @@ use crate::{
     error::{Verdict, judge, worth_leaving},
     key::retry_key,
     pool::Node,
-    raw::RawCodec,
 };
 
 /// What the server waits for all sites where the command does not say how long.

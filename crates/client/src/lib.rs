@@ -31,7 +31,6 @@ mod events;
 mod execute;
 mod key;
 mod pool;
-mod raw;
 mod read;
 mod submit;
 mod way;

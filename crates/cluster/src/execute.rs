@@ -123,16 +123,7 @@ impl Front {
     /// Queues commands; they are decided in the order of these calls.
     fn enqueue(&self, commands: Vec<v1::Command>, lane: Option<&Arc<Lane>>) -> oneshot::Receiver<Vec<v1::Answer>> {
         match self.core.leader() {
-            Some((leader, _)) if leader == self.core.id => {
-                // Before anything is spent on it: under overload most calls end here.
-                if lane.is_none()
-                    && let Some(problem) = self.sequencer.refuses_calls()
-                {
-                    return answered(vec![refusing(problem); commands.len()]);
-                }
-                let (items, bytes) = to_items(commands);
-                self.sequencer.enqueue(items, bytes, lane)
-            }
+            Some((leader, _)) if leader == self.core.id => decide(&self.sequencer, commands, lane),
             Some(_) => self.forwarder.enqueue(commands, lane),
             None => {
                 if let Some(lane) = lane {
@@ -154,8 +145,24 @@ impl Front {
     }
 }
 
+/// Queues commands at the leader.
+pub(crate) fn decide(
+    sequencer: &Sequencer,
+    commands: Vec<v1::Command>,
+    lane: Option<&Arc<Lane>>,
+) -> oneshot::Receiver<Vec<v1::Answer>> {
+    // Before anything is spent on them: under overload most calls end here.
+    if lane.is_none()
+        && let Some(problem) = sequencer.refuses_calls()
+    {
+        return answered(vec![refusing(problem); commands.len()]);
+    }
+    let (items, bytes) = to_items(commands);
+    sequencer.enqueue(items, bytes, lane)
+}
+
 /// Answers that are there already.
-pub(crate) fn answered(answers: Vec<v1::Answer>) -> oneshot::Receiver<Vec<v1::Answer>> {
+fn answered(answers: Vec<v1::Answer>) -> oneshot::Receiver<Vec<v1::Answer>> {
     let (answer, receiver) = oneshot::channel();
     // The receiver is returned: it cannot be gone.
     let _ = answer.send(answers);

@@ -8,6 +8,7 @@
 //! - [`records`]: the envelope around many decisions, encoded once, with peeks that read only its front
 //! - [`receipt()`], [`answer`]: what a client is told, the same fresh and years later
 //! - [`errors`]: the closed list of reasons as rich gRPC status
+//! - [`RawCodec`]: gRPC messages that are bytes already
 //! - [`json`]: canonical proto3 JSON
 
 mod audience;
@@ -17,6 +18,7 @@ mod event;
 mod fingerprint;
 pub mod json;
 mod payload;
+mod raw;
 mod receipt;
 pub mod records;
 mod time;
@@ -55,6 +57,7 @@ pub use payload::{
     PayloadError, decode_payload, encode_payload, event_kind, level_of_kind, payload_from_proto, payload_to_proto,
     peek_event_kind,
 };
+pub use raw::{RawCodec, RawEncoder};
 pub use receipt::{Outcome, Place, answer, receipt, refused_to_proto, validated};
 pub use sillok_domain::{FieldViolation, audience_digest};
 pub use time::{OutOfRange, duration, timestamp, unix_nanos};

@@ -1,7 +1,6 @@
 //! Batches that are due whether or not earlier ones are answered, and never tried again.
 
 use std::{
-    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,21 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut as _, Bytes};
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use prost::Message;
+use prost::Message as _;
 use sillok_client::{Client, v1};
-use sillok_wire::errors;
+use sillok_wire::{RawCodec, errors};
 use tokio::sync::Semaphore;
-use tonic::{
-    Request, Status,
-    client::Grpc,
-    codec::{BufferSettings, Codec, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    transport::Channel,
-};
-use tonic_prost::{ProstCodec, ProstDecoder};
+use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use super::Overload;
 use crate::{
@@ -145,14 +137,14 @@ fn failed(source: Status) -> BenchError {
 
 async fn call(mut grpc: Grpc<Channel>, bytes: Bytes) -> Result<(), Status> {
     let path = PathAndQuery::from_static("/sillok.v1.Commands/SendPush");
-    grpc.unary(Request::new(bytes), path, Encoded::<v1::Receipt>::default()).await.map(drop)
+    grpc.unary(Request::new(bytes), path, RawCodec::<v1::Receipt>::default()).await.map(drop)
 }
 
 /// A stream of one frame.
 async fn stream(mut grpc: Grpc<Channel>, bytes: Bytes, commands: usize) -> Result<(), Status> {
     let path = PathAndQuery::from_static("/sillok.v1.Commands/Submit");
     let frame = Request::new(futures::stream::iter([bytes]));
-    let mut answers = grpc.streaming(frame, path, Encoded::<v1::SubmitResponse>::default()).await?.into_inner();
+    let mut answers = grpc.streaming(frame, path, RawCodec::<v1::SubmitResponse>::default()).await?.into_inner();
     let mut recorded = 0;
     while let Some(response) = answers.message().await? {
         for answer in response.answers {
@@ -230,41 +222,5 @@ impl Met {
             .asked("refused_share", share)
             .asked("refusal_p50_us", refused.value_at_quantile(0.5))
             .asked("refusal_p99_us", refused.value_at_quantile(0.99))
-    }
-}
-
-/// Messages of these bytes go out; `T` comes back.
-struct Encoded<T>(PhantomData<T>);
-
-impl<T> Default for Encoded<T> {
-    fn default() -> Self {
-        Encoded(PhantomData)
-    }
-}
-
-impl<T: Message + Default + Send + 'static> Codec for Encoded<T> {
-    type Encode = Bytes;
-    type Decode = T;
-    type Encoder = AsTheyAre;
-    type Decoder = ProstDecoder<T>;
-
-    fn encoder(&mut self) -> AsTheyAre {
-        AsTheyAre
-    }
-
-    fn decoder(&mut self) -> ProstDecoder<T> {
-        ProstCodec::<T, T>::raw_decoder(BufferSettings::default())
-    }
-}
-
-struct AsTheyAre;
-
-impl Encoder for AsTheyAre {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
     }
 }

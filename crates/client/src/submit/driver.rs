@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sillok_wire::{errors, v1};
+use sillok_wire::{RawCodec, errors, v1};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
@@ -17,7 +17,6 @@ use crate::{
     backoff::Backoff,
     error::{Verdict, judge, never_sent, worth_leaving},
     pool::Node,
-    raw::RawCodec,
     read::LARGEST_ANSWER,
 };
 

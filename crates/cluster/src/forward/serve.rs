@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 use super::PLACES;
 use crate::{
     core::Core,
-    execute::{answered, to_items},
+    execute::decide,
     sequencer::{Lane, Sequencer, refusing, unknown},
 };
 
@@ -63,14 +63,7 @@ async fn serve_frames(
                 Ok(Some(request)) => {
                     let (frame, count) = (request.frame, request.commands.len());
                     let lane = (request.lane != 0).then(|| lanes.entry(request.lane).or_default().clone());
-                    let refused = if lane.is_none() { sequencer.refuses_calls() } else { None };
-                    let answers = match refused {
-                        Some(problem) => answered(vec![refusing(problem); count]),
-                        None => {
-                            let (items, bytes) = to_items(request.commands);
-                            sequencer.enqueue(items, bytes, lane.as_ref())
-                        }
-                    };
+                    let answers = decide(sequencer, request.commands, lane.as_ref());
                     deciding.push(async move { (frame, count, answers.await) });
                 }
                 // The follower is gone, or closed its half: what is being decided is still answered if it can be.

@@ -10,8 +10,8 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-/// Messages of these bytes go out; `T` comes back.
-pub(crate) struct RawCodec<T>(PhantomData<T>);
+/// A gRPC codec: messages of these bytes go out, `T` comes back.
+pub struct RawCodec<T>(PhantomData<T>);
 
 impl<T> Default for RawCodec<T> {
     fn default() -> Self {
@@ -34,7 +34,8 @@ impl<T: Message + Default + Send + 'static> Codec for RawCodec<T> {
     }
 }
 
-pub(crate) struct RawEncoder;
+/// Puts bytes on the wire as they are.
+pub struct RawEncoder;
 
 impl Encoder for RawEncoder {
     type Item = Bytes;
