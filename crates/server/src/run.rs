@@ -1,10 +1,11 @@
 //! One node as one process.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use sillok_chronicle::Damage;
 use tokio::{
     io::AsyncReadExt as _,
+    runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
 };
 
@@ -27,12 +28,7 @@ pub fn run(config: NodeConfig) -> ExitCode {
 /// As [`run`], on a machine of the caller's.
 pub fn run_on(config: NodeConfig, machine: &Machine) -> ExitCode {
     init_logging(&config.log);
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().thread_name("sillok");
-    if config.runtime.worker_threads > 0 {
-        builder.worker_threads(config.runtime.worker_threads);
-    }
-    match builder.build() {
+    match runtime(config.runtime.worker_threads) {
         Ok(runtime) => {
             let code = runtime.block_on(run_until_stopped_on(config, machine));
             // The blocking read of standard input may never return.
@@ -44,6 +40,24 @@ pub fn run_on(config: NodeConfig, machine: &Machine) -> ExitCode {
             ExitCode::Internal
         }
     }
+}
+
+/// The runtime of a node. One thread is enough for most of what two processors can do, because what blocks (the disk, folding,
+/// sealing) has threads of its own; and where there is no second one, none is woken in vain.
+fn runtime(worker_threads: usize) -> io::Result<Runtime> {
+    let threads = match worker_threads {
+        0 => std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2)),
+        configured => configured,
+    };
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    // One thread takes no number.
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().thread_name("sillok").build()
 }
 
 /// The same inside a runtime of the caller's.

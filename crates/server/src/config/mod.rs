@@ -209,7 +209,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeSection {
-    /// Threads that run the calls; 0: one for each processor.
+    /// Threads that run the calls; 0: one for every two processors.
     pub worker_threads: usize,
 }
 
