@@ -16,7 +16,7 @@ use crate::{
     clocks::Clocks,
     commit::Commit,
     failure::FailureSink,
-    network::{Contact, Guard, PeerClient, PeerUnavailable, Peers},
+    network::{Contact, Departures, Guard, PeerClient, PeerUnavailable, Peers},
     options::{Clock, NodeOptions},
     planted::{self, Planted},
     roster::Roster,
@@ -47,6 +47,8 @@ pub(crate) struct Core {
     /// After the newest committed entry that this node has; `None` before the first.
     pub(crate) commits: watch::Receiver<Option<Commit>>,
     pub(crate) acks: Arc<Acks>,
+    /// Calls the append streams to followers.
+    pub(crate) departures: Arc<Departures>,
     pub(crate) roster: Roster,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) peers: Arc<Peers>,

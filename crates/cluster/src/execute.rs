@@ -117,7 +117,10 @@ impl Front {
         if self.core.leading_term().is_none() {
             return Err(ReadIndexError::NoLeader);
         }
-        self.reads.shared().await
+        let read = self.reads.shared().await;
+        // Whoever asked waits to be told of all that is committed by now.
+        self.core.departures.call();
+        read
     }
 
     /// Queues commands; they are decided in the order of these calls.

@@ -24,6 +24,7 @@ use crate::{
     chain::{Chain, ChainError},
     execution::Execution,
     failure::{Failure, FailureKind, FailureSink},
+    network::Departures,
     planted::{self, Planted},
     types::{
         Entry, LeaderId, LogId, RaftEntry, RaftLogId, RaftVote, TypeConfig, from_raft_id, from_stored, to_raft_id,
@@ -44,6 +45,7 @@ pub(crate) struct LogStore {
     /// One append request is closed at about this size.
     append_bytes: usize,
     execution: Execution,
+    departures: Arc<Departures>,
     #[cfg(test)]
     floor: Option<Arc<parking_lot::Mutex<Floor>>>,
 }
@@ -66,6 +68,7 @@ impl LogStore {
         failures: FailureSink,
         append_bytes: usize,
         execution: Execution,
+        departures: Arc<Departures>,
     ) -> LogStore {
         LogStore {
             chronicle,
@@ -74,6 +77,7 @@ impl LogStore {
             failures,
             append_bytes,
             execution,
+            departures,
             #[cfg(test)]
             floor: None,
         }
@@ -304,6 +308,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
             callback.io_completed(result.map_err(io::Error::other));
         });
+        self.departures.call();
         Ok(())
     }
 

@@ -200,6 +200,11 @@ impl Chain {
         }
     }
 
+    /// Nothing stands after this entry; `None`: nothing at all.
+    pub(crate) fn ends_at(&self, id: Option<LogId>) -> bool {
+        self.tail.lock().end() == id.map_or(0, |id| id.index + 1)
+    }
+
     /// Whether [`Chain::expect`] of an entry at this index needs no reading.
     pub(crate) fn is_near(&self, index: u64) -> bool {
         index >= self.tail.lock().start

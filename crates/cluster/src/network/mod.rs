@@ -6,6 +6,7 @@
 mod channels;
 mod contact;
 pub(crate) mod convert;
+mod departures;
 mod fence;
 mod identity;
 mod raft_network;
@@ -17,6 +18,7 @@ pub(crate) use channels::{
     AddressBook, CONNECTION_WINDOW_BYTES, MAX_MESSAGE_BYTES, PeerClient, PeerUnavailable, Peers, STREAM_WINDOW_BYTES,
 };
 pub(crate) use contact::{Contact, Heard};
+pub(crate) use departures::Departures;
 pub(crate) use fence::Fence;
 pub(crate) use identity::{Guard, LocalIdentity, NodeIdentity, cluster_hex};
 pub(crate) use raft_network::NetworkFactory;

@@ -28,6 +28,7 @@ use tonic::Status;
 use super::{
     channels::{Lane, Peers, RaftClient},
     convert,
+    departures::Departures,
     fence::Fence,
     identity::NodeIdentity,
     unanswered::Unanswered,
@@ -54,6 +55,7 @@ pub(crate) struct NetworkFactory {
     pub(crate) execution: Execution,
     pub(crate) fence: Arc<Fence>,
     pub(crate) unanswered: Arc<Unanswered>,
+    pub(crate) departures: Arc<Departures>,
 }
 
 impl NetworkFactory {
@@ -227,7 +229,9 @@ async fn pump<S>(
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin,
 {
     let mut cursor = Cursor { chain: parts.chain, execution: parts.execution, at: None };
+    let mut departure = parts.departures.listen();
     loop {
+        departure.looks();
         // Before the request is made and reads what is committed, which may be a backoff before it comes out here. While
         // nothing is sent for long, heartbeats speak for later moments.
         let sent_at = parts.clock.now();
@@ -235,8 +239,12 @@ async fn pump<S>(
         let head = cursor.head_before(&request).await;
         progress.term.store(request.vote.leader_id.term, Ordering::Release);
         progress.sent.fetch_add(1, Ordering::AcqRel);
+        let end = request.entries.last().map(|entry| &entry.log_id).or(request.prev_log_id.as_ref()).map(from_raft_id);
         if to_peer.send(convert::append_to(&request, head, sent_at)).await.is_err() {
             return;
+        }
+        if cursor.chain.ends_at(end) {
+            departure.wait().await;
         }
     }
 }

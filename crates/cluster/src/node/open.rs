@@ -23,7 +23,9 @@ use crate::{
     execution::ChronicleWork,
     failure::{Failure, FailureKind, FailureSink},
     log_store::LogStore,
-    network::{AddressBook, Contact, Fence, Guard, LocalIdentity, NetworkFactory, NodeIdentity, Peers, Unanswered},
+    network::{
+        AddressBook, Contact, Departures, Fence, Guard, LocalIdentity, NetworkFactory, NodeIdentity, Peers, Unanswered,
+    },
     options::{NodeOptions, Timings},
     peer_service::PeerListener,
     planted::{self, Planted},
@@ -189,6 +191,7 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
     let acks = Arc::new(Acks::new(options.id, chronicle.flushed().map(|id| id.index), roster.clone()));
     let (leadership_sender, leadership) = watch::channel(Leadership::default());
 
+    let departures = Arc::new(Departures::default());
     let log = LogStore::new(
         chronicle.clone(),
         chain.clone(),
@@ -196,6 +199,7 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
         failures.clone(),
         options.limits.append_bytes,
         options.execution.clone(),
+        departures.clone(),
     );
     let fence = Arc::new(Fence::new(local.clone(), chronicle.clone(), failures.clone(), options.execution.clone()));
     let network = NetworkFactory {
@@ -207,6 +211,7 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
         execution: options.execution.clone(),
         fence: fence.clone(),
         unanswered: Arc::new(Unanswered::new(Duration::from_millis(options.timings.election_max_ms))),
+        departures: departures.clone(),
     };
     let raft = Raft::new(options.id, config, network, log, pointer)
         .await
@@ -241,6 +246,7 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
         views,
         commits,
         acks,
+        departures,
         roster,
         leadership,
         peers,

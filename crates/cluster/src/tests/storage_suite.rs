@@ -97,7 +97,9 @@ impl StoreBuilder<TypeConfig, LogStore, AnythingApplies, TempDir> for Builder {
         let chain = Arc::new(Chain::load(chronicle.clone()).unwrap());
         let roster = Roster::new(tokio::sync::watch::channel(Arc::default()).1);
         let acks = Arc::new(Acks::new(1, None, roster));
-        let store = LogStore::new(chronicle, chain, acks, FailureSink::new(), 1 << 20, Execution::Threads).with_floor();
+        let store =
+            LogStore::new(chronicle, chain, acks, FailureSink::new(), 1 << 20, Execution::Threads, Arc::default())
+                .with_floor();
         Ok((dir, store, AnythingApplies::default()))
     }
 }

@@ -186,6 +186,7 @@ async fn purging_is_refused_and_stops_the_node() {
         core.failures.clone(),
         core.options.limits.append_bytes,
         core.options.execution.clone(),
+        core.departures.clone(),
     );
     assert!(log.purge(to_raft_id(last)).await.is_err());
     let failure = tokio::time::timeout(AT_MOST, cluster.node(leader).failure()).await.unwrap();
