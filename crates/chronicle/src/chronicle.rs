@@ -19,6 +19,9 @@ use crate::{
     writer::{self, Writer},
 };
 
+/// How many keys are filed while the log's lock is held once.
+const FILE_AT_ONCE: usize = 4096;
+
 /// Makes `dir` (and its parents) a chronicle of `identity` without entries. Refuses a directory that holds anything.
 pub fn format(disk: &Arc<dyn Disk>, dir: &Path, identity: &Identity) -> Result<(), FormatError> {
     recover::format(disk, dir, identity)
@@ -334,10 +337,14 @@ impl Chronicle {
     pub fn find(&self, key: u64, out: &mut Vec<u64>) -> Result<(), ReadError> {
         let shared = self.shared();
         let begin = out.len();
-        let sealed = {
+        let sealed = loop {
             let log = shared.log.read();
-            log.keys.find(key, out);
-            log.sealed.iter().filter(|sealed| sealed.may_hold(key)).cloned().collect::<Vec<_>>()
+            if log.keys.are_filed() {
+                log.keys.find(key, out);
+                break log.sealed.iter().filter(|sealed| sealed.may_hold(key)).cloned().collect::<Vec<_>>();
+            }
+            drop(log);
+            shared.log.write().keys.file(FILE_AT_ONCE);
         };
         for segment in sealed {
             shared.stop_if_damaged(segment.find(&shared.pool, key, out))?;

@@ -147,11 +147,15 @@ impl Log {
 }
 
 /// The keys of entries that are in no sealed segment.
+///
+/// They are filed when somebody asks: only a leader does, and a follower's are never filed at all.
 #[derive(Default)]
 pub(crate) struct UnsealedKeys {
     indexes: HashMap<u64, Indexes>,
     /// Every (index, key), in the order of the indexes.
     order: VecDeque<(u64, u64)>,
+    /// So many of them, from the front, are in `indexes`.
+    filed: usize,
 }
 
 #[expect(clippy::box_collection, reason = "half a million of these stay small; `Many` is rare")]
@@ -163,21 +167,35 @@ enum Indexes {
 impl UnsealedKeys {
     pub(crate) fn insert(&mut self, index: u64, key: u64) {
         self.order.push_back((index, key));
-        match self.indexes.entry(key) {
-            hashbrown::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(Indexes::One(index));
-            }
-            hashbrown::hash_map::Entry::Occupied(mut occupied) => match occupied.get_mut() {
-                Indexes::One(held) if *held == index => {}
-                Indexes::One(held) => {
-                    let both = vec![*held, index];
-                    occupied.insert(Indexes::Many(Box::new(both)));
-                }
-                Indexes::Many(held) => held.push(index),
-            },
-        }
     }
 
+    /// All of them are where [`UnsealedKeys::find`] looks.
+    pub(crate) fn are_filed(&self) -> bool {
+        self.filed == self.order.len()
+    }
+
+    /// Files at most `limit` more.
+    pub(crate) fn file(&mut self, limit: usize) {
+        let end = self.order.len().min(self.filed + limit);
+        for &(index, key) in self.order.range(self.filed..end) {
+            match self.indexes.entry(key) {
+                hashbrown::hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(Indexes::One(index));
+                }
+                hashbrown::hash_map::Entry::Occupied(mut occupied) => match occupied.get_mut() {
+                    Indexes::One(held) if *held == index => {}
+                    Indexes::One(held) => {
+                        let both = vec![*held, index];
+                        occupied.insert(Indexes::Many(Box::new(both)));
+                    }
+                    Indexes::Many(held) => held.push(index),
+                },
+            }
+        }
+        self.filed = end;
+    }
+
+    /// Among those that are filed.
     pub(crate) fn find(&self, key: u64, out: &mut Vec<u64>) {
         match self.indexes.get(&key) {
             Some(Indexes::One(index)) => out.push(*index),
@@ -189,7 +207,10 @@ impl UnsealedKeys {
     fn truncate_from(&mut self, index: u64) {
         while let Some((held, key)) = self.order.back().copied().filter(|(held, _)| *held >= index) {
             self.order.pop_back();
-            self.forget(held, key);
+            if self.filed > self.order.len() {
+                self.filed -= 1;
+                self.forget(held, key);
+            }
         }
     }
 
@@ -200,7 +221,10 @@ impl UnsealedKeys {
                 return true;
             };
             self.order.pop_front();
-            self.forget(held, key);
+            if self.filed > 0 {
+                self.filed -= 1;
+                self.forget(held, key);
+            }
         }
         false
     }
@@ -254,6 +278,14 @@ mod tests {
         assert_eq!(log.flushed, Some(LogId::new(2, 7)));
     }
 
+    fn found(keys: &mut UnsealedKeys, key: u64) -> Vec<u64> {
+        keys.file(usize::MAX);
+        assert!(keys.are_filed());
+        let mut out = Vec::new();
+        keys.find(key, &mut out);
+        out
+    }
+
     #[test]
     fn keys_are_forgotten_from_both_ends() {
         let mut keys = UnsealedKeys::default();
@@ -261,19 +293,36 @@ mod tests {
             keys.insert(index, 7);
             keys.insert(index, 100 + index);
         }
-        let found = |keys: &UnsealedKeys, key| {
-            let mut out = Vec::new();
-            keys.find(key, &mut out);
-            out
-        };
+        assert_eq!(found(&mut keys, 7), [0, 1, 2, 3, 4, 5]);
         keys.truncate_from(4);
-        assert_eq!(found(&keys, 7), [0, 1, 2, 3]);
-        assert!(found(&keys, 104).is_empty());
+        assert_eq!(found(&mut keys, 7), [0, 1, 2, 3]);
+        assert!(found(&mut keys, 104).is_empty());
         assert!(!keys.forget_up_to(1, 3));
         assert!(keys.forget_up_to(1, 3));
-        assert_eq!(found(&keys, 7), [2, 3]);
-        assert_eq!(found(&keys, 103), [3]);
+        assert_eq!(found(&mut keys, 7), [2, 3]);
+        assert_eq!(found(&mut keys, 103), [3]);
         assert!(keys.forget_up_to(9, 99));
         assert!(keys.indexes.is_empty());
+    }
+
+    #[test]
+    fn keys_that_nobody_asked_for_are_forgotten_as_well() {
+        for filed in 0..=12 {
+            let mut keys = UnsealedKeys::default();
+            for index in 0..6 {
+                keys.insert(index, 7);
+                keys.insert(index, 100 + index);
+            }
+            keys.file(filed);
+            keys.truncate_from(4);
+            assert!(keys.forget_up_to(1, 99));
+            assert_eq!(keys.are_filed(), filed >= 8, "{filed}");
+            keys.insert(4, 7);
+            assert_eq!(found(&mut keys, 7), [2, 3, 4], "{filed}");
+            assert_eq!(found(&mut keys, 102), [2], "{filed}");
+            assert!(found(&mut keys, 101).is_empty() && found(&mut keys, 104).is_empty(), "{filed}");
+            assert!(keys.forget_up_to(9, 99));
+            assert!(keys.indexes.is_empty() && keys.are_filed(), "{filed}");
+        }
     }
 }
