@@ -146,6 +146,15 @@ impl Front {
             None => None,
         }
     }
+
+    /// Whether open streams should send less for now.
+    fn holds_streams_back(&self) -> bool {
+        match self.core.leader() {
+            Some((leader, _)) if leader == self.core.id => self.sequencer.holds_streams_back(),
+            Some(_) => self.forwarder.holds_streams_back(),
+            None => false,
+        }
+    }
 }
 
 /// Queues commands at the leader.
@@ -248,6 +257,11 @@ impl Submitter {
         let count = commands.len();
         settled(count, self.front.enqueue(commands, Some(&self.lane)))
     }
+
+    /// What waits at the leader takes nearly half a second: pipelines should keep little on the way for now.
+    pub fn holds_back(&self) -> bool {
+        self.front.holds_streams_back()
+    }
 }
 
 impl Drop for Submitter {
@@ -306,8 +320,8 @@ impl Node {
         settled(count, self.front().enqueue(commands, None))
     }
 
-    /// Whether a new pipeline of frames is worth beginning: one that is begun is held back by its own window and never turned
-    /// away for this.
+    /// Whether a new pipeline of frames is worth beginning: one that is begun is never turned away for this, and should keep less
+    /// on the way while [`Submitter::holds_back`].
     ///
     /// # Errors
     /// `OVERLOADED`, with when to come again: what waits already takes more than half a second.

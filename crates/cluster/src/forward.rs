@@ -114,6 +114,11 @@ impl Forwarder {
         self.0.admission.streams_are_taken().err().map(|full| overloaded(0, full))
     }
 
+    /// Whether open streams should send less for now.
+    pub(crate) fn holds_streams_back(&self) -> bool {
+        self.0.admission.holds_streams_back()
+    }
+
     /// A lane is of no use any more: the leader may forget it once it has what was queued before.
     pub(crate) fn end(&self, lane: &Lane) {
         if self.0.outbox.lock().end(lane) {

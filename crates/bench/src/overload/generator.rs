@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use sillok_client::{Client, v1};
 use sillok_wire::{RawCodec, errors};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use super::Overload;
@@ -38,6 +38,8 @@ pub(super) struct Generator {
     lane: Mutex<Lane>,
     /// Batches that were refused: nothing of them is recorded.
     spare: Mutex<Vec<Bytes>>,
+    /// The newest stream to end was refused. As the client does then, the next is sent nothing before it is taken.
+    asks_first: AtomicBool,
 }
 
 /// What a load met besides acknowledgements, within its window.
@@ -72,7 +74,7 @@ impl Generator {
         };
         let channels = (0..overload.connections).map(connect).collect::<Result<_, _>>()?;
         let (batch, lane, spare) = (overload.batch, Mutex::new(work.lane(0, 1)), Mutex::default());
-        Ok(Arc::new(Generator { channels, batch, lane, spare }))
+        Ok(Arc::new(Generator { channels, batch, lane, spare, asks_first: AtomicBool::new(false) }))
     }
 
     /// The bytes of one: of a call, or of a frame.
@@ -100,8 +102,9 @@ impl Generator {
         ready.map_err(|error| failed(Status::from_error(error.into())))?;
         let ended = match self.batch {
             1 => call(grpc, bytes).await,
-            commands => stream(grpc, bytes, commands).await,
+            commands => stream(grpc, bytes, commands, self.asks_first.load(Ordering::Relaxed)).await,
         };
+        self.asks_first.store(ended.is_err(), Ordering::Relaxed);
         match ended {
             Ok(()) => Ok(Outcome::Recorded),
             Err(status) if errors::reason_of(&status) != Some(v1::Reason::Overloaded) => Err(failed(status)),
@@ -140,11 +143,20 @@ async fn call(mut grpc: Grpc<Channel>, bytes: Bytes) -> Result<(), Status> {
     grpc.unary(Request::new(bytes), path, RawCodec::<v1::Receipt>::default()).await.map(drop)
 }
 
-/// A stream of one frame.
-async fn stream(mut grpc: Grpc<Channel>, bytes: Bytes, commands: usize) -> Result<(), Status> {
+/// A stream of one frame, which is sent once the stream is taken where it `asks_first`.
+async fn stream(mut grpc: Grpc<Channel>, bytes: Bytes, commands: usize, asks_first: bool) -> Result<(), Status> {
     let path = PathAndQuery::from_static("/sillok.v1.Commands/Submit");
-    let frame = Request::new(futures::stream::iter([bytes]));
-    let mut answers = grpc.streaming(frame, path, RawCodec::<v1::SubmitResponse>::default()).await?.into_inner();
+    let (taken, is_taken) = oneshot::channel::<()>();
+    let frame = futures::stream::once(async move {
+        if asks_first {
+            // Gone with the stream where it is refused.
+            let _ = is_taken.await;
+        }
+        bytes
+    });
+    let answers = grpc.streaming(Request::new(frame), path, RawCodec::<v1::SubmitResponse>::default()).await?;
+    let _ = taken.send(());
+    let mut answers = answers.into_inner();
     let mut recorded = 0;
     while let Some(response) = answers.message().await? {
         for answer in response.answers {

@@ -27,13 +27,15 @@ pub(super) async fn run(client: Client, shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
     // Since when nothing has been answered although something was asked.
     let mut stalled: Option<Instant> = None;
+    let mut asks_first = false;
     while shared.work().await {
         let node = client.pool.for_write();
         let begun = Instant::now();
-        let (status, progress) = match stream(&client, &shared, &node).await {
+        let (status, progress) = match stream(&client, &shared, &node, asks_first).await {
             Ok(()) => continue,
             Err(Broken { status, progress }) => (status, progress),
         };
+        asks_first = errors::reason_of(&status) == Some(v1::Reason::Overloaded);
         if progress {
             backoff.reset();
             stalled = None;
@@ -69,10 +71,11 @@ struct Broken {
 }
 
 /// One stream to one node, until nothing more will come or the next frame is for another node (Ok), or it breaks.
-async fn stream(client: &Client, shared: &Shared, node: &Node) -> Result<(), Broken> {
+/// `asks_first`: a node that had too much to do is not sent frames that it would only throw away.
+async fn stream(client: &Client, shared: &Shared, node: &Node, asks_first: bool) -> Result<(), Broken> {
     let (outgoing, receiver) = mpsc::channel::<Bytes>(OUTGOING);
     // A server may look at the first frame before it answers at all, so some are there beforehand.
-    let mut permits = OUTGOING;
+    let mut permits = if asks_first { 0 } else { OUTGOING };
     while permits > 0
         && let Some(frame) = shared.state.lock().frames.take()
     {

@@ -2,8 +2,8 @@
 //!
 //! A bound in bytes alone would be a bound on memory: what it holds may be seconds of work, and under overload every call would
 //! be answered after those seconds, most of them to callers that no longer wait. So the house is also bounded by how long what
-//! is in it will take ([`Pace`]). Calls beyond that are refused at once, which costs next to nothing; streams that are open are
-//! held back by their own windows, and only new ones are refused.
+//! is in it will take ([`Pace`]). Calls and new streams beyond that are refused at once, which costs next to nothing; streams that
+//! are open hold themselves back before that, so that there is room for new ones whatever the open ones have to send.
 
 use std::sync::{
     Arc,
@@ -17,9 +17,11 @@ use super::{lane::Lane, pace::Pace};
 
 /// Calls have so much in any case, however slow the house is: a thousand small ones at least.
 const CALLS_BYTES: usize = 1 << 20;
-/// A new stream is taken while there is less than this, however slow the house is: what eight imports have on the way. They hold
-/// themselves back, and a ninth that found no place for as long as they run would be worse than some waiting.
-const STREAMS_BYTES: usize = 32 << 20;
+/// Streams have so much in any case: what one of them may have unanswered.
+const STREAMS_BYTES: usize = 4 << 20;
+/// Open streams send less once what waits takes more than three quarters of what is in time. Not less: over a long distance a
+/// round trip's worth must be on its way.
+const HELD_BACK: (usize, usize) = (3, 4);
 
 /// Bytes admitted, at most so many at a time; at most half of them may wait for all sites.
 #[derive(Debug)]
@@ -110,6 +112,13 @@ impl Admission {
     /// Whether new streams are taken.
     pub(crate) fn streams_are_taken(&self) -> Result<(), Full> {
         if self.undecided() < STREAMS_BYTES { Ok(()) } else { self.in_time() }
+    }
+
+    /// Whether streams that are open should send less for now.
+    pub(crate) fn holds_streams_back(&self) -> bool {
+        let waiting = self.undecided();
+        let (parts, of) = HELD_BACK;
+        waiting >= STREAMS_BYTES && waiting >= self.pace.bytes_in_time() / of * parts
     }
 
     /// Whether what is there is answered soon enough.
@@ -241,11 +250,15 @@ mod tests {
         }
         assert!((3 * MIB..5 * MIB).contains(&admission.used()), "half a second's worth: {}", admission.used());
         assert!(refused > 15_000, "the rest is refused: {refused}");
-        let stream = admission.admit(33 * MIB, false, Caller::Stream).unwrap();
+        assert!(admission.holds_streams_back(), "more than three quarters of it");
+        let stream = admission.admit(4 * MIB, false, Caller::Stream).unwrap();
         assert!(admission.streams_are_taken().is_err(), "a new one would wait too");
         drop(stream);
-        assert!(admission.streams_are_taken().is_ok(), "a few are always taken");
         house.clear();
+        assert!(admission.streams_are_taken().is_ok());
+        let stream = admission.admit(3 * MIB, false, Caller::Stream).unwrap();
+        assert!(!admission.holds_streams_back(), "one alone has its window");
+        drop(stream);
         assert!(admission.admit(4 * MIB, false, Caller::Call).is_ok());
     }
 

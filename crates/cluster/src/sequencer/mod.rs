@@ -95,6 +95,11 @@ impl Sequencer {
         self.queue.refuses_streams()
     }
 
+    /// Whether open streams should send less for now.
+    pub(crate) fn holds_streams_back(&self) -> bool {
+        self.queue.holds_streams_back()
+    }
+
     /// Bytes admitted and not yet answered.
     pub(crate) fn queue_bytes(&self) -> usize {
         self.queue.bytes()

@@ -118,6 +118,11 @@ impl Queue {
         self.unless_closed(self.admission.streams_are_taken().err()?)
     }
 
+    /// Whether open streams should send less for now.
+    pub(super) fn holds_streams_back(&self) -> bool {
+        self.admission.holds_streams_back()
+    }
+
     /// A closed gate has its own answer.
     fn unless_closed(&self, full: Full) -> Option<Problem> {
         matches!(self.inside.lock().gate, Gate::Open).then(|| overloaded(0, full))

@@ -1,6 +1,6 @@
 //! `sillok.v1.Commands`: every unary call is one command to the node; `Submit` is [`super::submit`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sillok_cluster::Node;
 use sillok_wire::{
@@ -60,9 +60,12 @@ macro_rules! unary {
             ) -> Result<Response<Self::SubmitStream>, Status> {
                 // Before a frame is read: refused frames would cost what decoding them costs.
                 self.node.takes_streams()?;
-                let submitter = self.node.submitter();
+                let submitter = Arc::new(self.node.submitter());
+                let ahead = submitter.clone();
                 let submit = move |commands| submitter.submit(commands);
-                Ok(Response::new(submit::start(request.into_inner(), submit, self.submit, self.stopping.clone())))
+                let is_behind = move || ahead.holds_back();
+                let (frames, stopping) = (request.into_inner(), self.stopping.clone());
+                Ok(Response::new(submit::start(frames, submit, is_behind, self.submit, stopping)))
             }
         }
     };

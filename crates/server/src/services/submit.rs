@@ -5,6 +5,8 @@
 //!                       ▲                                               │
 //!                       └─── reads on while fewer than N bytes pend ────┘
 //! ```
+//! N is smaller while the leader is behind: what is not read waits at the client and not here.
+//!
 //! One task a stream, nothing per command. A refusal is an answer like any other. The stream ends early in three ways, always
 //! after the answers that were known: an outcome is unknown (`UNAVAILABLE`), a frame is no frame (`INVALID_ARGUMENT`; neither
 //! it nor anything after it is recorded), or the node stops (`UNAVAILABLE / SHUTTING_DOWN`, likewise).
@@ -30,6 +32,8 @@ const FRAME_COMMANDS: usize = 4_096;
 const FRAME_BYTES: usize = 2 << 20;
 /// A frame counts as at least this many bytes: so much is kept for one that is nothing but its head.
 const FRAME_MIN_BYTES: usize = 256;
+/// Unanswered at once, in bytes, while the leader is behind: enough for what is on its way over a short distance.
+const HELD_BACK_BYTES: usize = 256 << 10;
 /// Answers that are ready go out together, up to about this many; one frame's more at most.
 const ANSWERS_TOGETHER: usize = 1_024;
 /// Frames of answers between the task and the connection.
@@ -50,9 +54,11 @@ pub(crate) struct Limits {
 type Answers = Result<Vec<v1::Answer>, Status>;
 
 /// Runs a stream until either side ends it. `submit` is called frame by frame, in order; that order is the order of decision.
-pub(crate) fn start<I, F, S>(
+/// `is_behind` says that the leader has nearly more than it should.
+pub(crate) fn start<I, F, S, B>(
     frames: I,
     submit: S,
+    is_behind: B,
     limits: Limits,
     stopping: CancellationToken,
 ) -> Outgoing<v1::SubmitResponse>
@@ -60,15 +66,17 @@ where
     I: Stream<Item = Result<v1::SubmitRequest, Status>> + Send + 'static,
     F: Future<Output = Answers> + Send + 'static,
     S: Fn(Vec<v1::Command>) -> F + Send + 'static,
+    B: Fn() -> bool + Send + 'static,
 {
     let (answers, outgoing) = outbox("Submit", PLACES, limits.patience);
-    tokio::spawn(pump(frames, submit, limits, stopping, answers));
+    tokio::spawn(pump(frames, submit, is_behind, limits, stopping, answers));
     outgoing
 }
 
-async fn pump<I, F, S>(
+async fn pump<I, F, S, B>(
     frames: I,
     submit: S,
+    is_behind: B,
     limits: Limits,
     stopping: CancellationToken,
     outbox: Outbox<v1::SubmitResponse>,
@@ -76,6 +84,7 @@ async fn pump<I, F, S>(
     I: Stream<Item = Result<v1::SubmitRequest, Status>>,
     F: Future<Output = Answers> + Send,
     S: Fn(Vec<v1::Command>) -> F,
+    B: Fn() -> bool,
 {
     let mut frames = pin!(frames);
     let mut pending = FuturesOrdered::new();
@@ -87,7 +96,9 @@ async fn pump<I, F, S>(
         if ending.is_some() && pending.is_empty() {
             break;
         }
-        let room = ending.is_none() && (in_flight_bytes < limits.in_flight_bytes || pending.is_empty());
+        // Looked at again with the next answer, which is never far while anything pends.
+        let window = if in_flight_bytes >= HELD_BACK_BYTES && is_behind() { 0 } else { limits.in_flight_bytes };
+        let room = ending.is_none() && (in_flight_bytes < window || pending.is_empty());
         tokio::select! {
             biased;
             Some((size_bytes, answers)) = pending.next() => {
@@ -223,7 +234,7 @@ fn shutting_down() -> Status {
 mod tests {
     use std::sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
     use sillok_wire::errors::{Outcome, outcome_of, reason_of};
@@ -294,7 +305,7 @@ mod tests {
             }
         };
         let frames = futures::stream::iter([frame(10..11), frame(11..20), frame(20..22)]);
-        let (answers, status) = all(start(frames, submit, LIMITS, CancellationToken::new())).await;
+        let (answers, status) = all(start(frames, submit, || false, LIMITS, CancellationToken::new())).await;
         assert!(status.is_none(), "{status:?}");
         assert_eq!(answers, [10, 11, 12, 0, 14, 15, 16, 17, 18, 19, 20, 21]);
         assert_eq!(*called.lock().unwrap(), [1, 9, 2]);
@@ -311,7 +322,7 @@ mod tests {
             }
         };
         let frames = futures::stream::iter([frame(1..1), frame(1..2), frame(2..2), frame(2..3), frame(3..3)]);
-        let answers = all(start(frames, submit, LIMITS, CancellationToken::new()));
+        let answers = all(start(frames, submit, || false, LIMITS, CancellationToken::new()));
         let (answers, status) = tokio::time::timeout(Duration::from_secs(10), answers).await.unwrap();
         assert!(status.is_none(), "{status:?}");
         assert_eq!(answers, [1, 2]);
@@ -326,7 +337,7 @@ mod tests {
             }
         };
         let frames = futures::stream::iter([frame(1..2), frame(2..4), frame(4..5)]);
-        let (answers, status) = all(start(frames, submit, LIMITS, CancellationToken::new())).await;
+        let (answers, status) = all(start(frames, submit, || false, LIMITS, CancellationToken::new())).await;
         assert_eq!(answers, [1]);
         let status = status.unwrap();
         assert_eq!((status.code(), reason_of(&status)), (Code::Unavailable, Some(Reason::OutcomeUnknown)));
@@ -349,7 +360,7 @@ mod tests {
                 async move { Ok(answer(&commands)) }
             };
             let frames = futures::stream::iter([frame(1..3), bad, frame(3..4)]);
-            let (answers, status) = all(start(frames, submit, LIMITS, CancellationToken::new())).await;
+            let (answers, status) = all(start(frames, submit, || false, LIMITS, CancellationToken::new())).await;
             assert_eq!(answers, [1, 2]);
             let status = status.unwrap();
             assert_eq!((status.code(), reason_of(&status)), (Code::InvalidArgument, Some(reason)));
@@ -377,7 +388,7 @@ mod tests {
         for key in 0..9 {
             frames.try_send(frame(key..key + 1)).unwrap();
         }
-        let mut outgoing = start(ReceiverStream::new(incoming), submit, limits, CancellationToken::new());
+        let mut outgoing = start(ReceiverStream::new(incoming), submit, || false, limits, CancellationToken::new());
         while frames.capacity() < 94 {
             tokio::task::yield_now().await;
         }
@@ -394,6 +405,50 @@ mod tests {
         assert_eq!(answers, (0..9).collect::<Vec<_>>());
     }
 
+    /// Eight imports kept their whole windows at a leader that was seconds behind, and nobody else was let in.
+    #[tokio::test]
+    async fn a_stream_keeps_little_on_the_way_while_the_leader_is_behind() {
+        let behind = Arc::new(AtomicBool::new(true));
+        let (told, submitted) = (behind.clone(), Arc::new(AtomicUsize::new(0)));
+        let (counted, gate) = (submitted.clone(), Arc::new(Semaphore::new(0)));
+        let open = gate.clone();
+        let submit = move |commands: Vec<v1::Command>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let gate = gate.clone();
+            async move {
+                gate.acquire().await.unwrap().forget();
+                Ok(answer(&commands))
+            }
+        };
+        let large = |key: usize| {
+            let name = "x".repeat(HELD_BACK_BYTES / 2);
+            let context = Some(v1::CommandContext { retry_key: key.to_string(), ..Default::default() });
+            Ok(v1::SubmitRequest {
+                commands: vec![v1::RenameChannelRequest { context, name, ..Default::default() }.into()],
+            })
+        };
+        let (frames, incoming) = mpsc::channel(16);
+        (20..28).for_each(|key| frames.try_send(large(key)).unwrap());
+        let is_behind = move || told.load(Ordering::Relaxed);
+        let mut outgoing = start(ReceiverStream::new(incoming), submit, is_behind, LIMITS, CancellationToken::new());
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(submitted.load(Ordering::Relaxed), 2, "and the rest waits unread");
+        behind.store(false, Ordering::Relaxed);
+        open.add_permits(1);
+        let first = outgoing.next().await.unwrap().unwrap();
+        assert_eq!(revisions(first), [20]);
+        while submitted.load(Ordering::Relaxed) < 8 {
+            tokio::task::yield_now().await;
+        }
+        drop(frames);
+        open.add_permits(7);
+        let (answers, status) = all(outgoing).await;
+        assert!(status.is_none(), "{status:?}");
+        assert_eq!(answers, (21..28).collect::<Vec<_>>());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_client_that_stops_reading_is_dropped_and_nothing_submitted_is_lost() {
         let submitted = Arc::new(AtomicUsize::new(0));
@@ -407,7 +462,7 @@ mod tests {
             tokio::task::yield_now().await;
             frame
         });
-        let outgoing = start(frames, submit, LIMITS, CancellationToken::new());
+        let outgoing = start(frames, submit, || false, LIMITS, CancellationToken::new());
         // Paused time moves on only when the task waits for its reader.
         tokio::time::sleep(LIMITS.patience + Duration::from_secs(1)).await;
         let before = submitted.load(Ordering::Relaxed);
@@ -434,7 +489,7 @@ mod tests {
         };
         let (frames, incoming) = mpsc::channel(4);
         frames.send(frame(1..3)).await.unwrap();
-        let outgoing = start(ReceiverStream::new(incoming), submit, LIMITS, stopping.clone());
+        let outgoing = start(ReceiverStream::new(incoming), submit, || false, LIMITS, stopping.clone());
         while frames.capacity() < 4 {
             tokio::task::yield_now().await;
         }
@@ -453,7 +508,7 @@ mod tests {
         let submit = |_| std::future::pending();
         let (frames, incoming) = mpsc::channel(4);
         frames.send(frame(1..3)).await.unwrap();
-        let outgoing = start(ReceiverStream::new(incoming), submit, LIMITS, stopping.clone());
+        let outgoing = start(ReceiverStream::new(incoming), submit, || false, LIMITS, stopping.clone());
         while frames.capacity() < 4 {
             tokio::task::yield_now().await;
         }
