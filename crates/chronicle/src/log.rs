@@ -176,7 +176,7 @@ impl UnsealedKeys {
 
     /// Files at most `limit` more.
     pub(crate) fn file(&mut self, limit: usize) {
-        let end = self.order.len().min(self.filed + limit);
+        let end = self.order.len().min(self.filed.saturating_add(limit));
         for &(index, key) in self.order.range(self.filed..end) {
             match self.indexes.entry(key) {
                 hashbrown::hash_map::Entry::Vacant(vacant) => {

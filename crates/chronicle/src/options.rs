@@ -37,7 +37,8 @@ pub type KeysOf = fn(&Entry, &mut Vec<u64>);
 pub trait Fold: Send {
     /// Starts over from a state that [`Fold::state`] returned. Not called for an empty chronicle.
     fn restore(&mut self, state: &[u8]);
-    /// Folds one entry and appends the keys by which it shall be found.
+    /// Folds one entry and appends the keys by which it shall be found. The payload shares the memory of all that was read with
+    /// it: what is kept of it must be copied.
     fn entry(&mut self, entry: &Entry, keys: &mut Vec<u64>);
     /// The state after the last entry folded; small (it is held in memory for every segment).
     fn state(&self) -> Vec<u8>;

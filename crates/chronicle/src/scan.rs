@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     disk::{File, SECTOR_BYTES},
@@ -100,8 +100,8 @@ impl<'a> Scan<'a> {
         if word.len() < 8 && word.iter().all(|&byte| byte == 0) || word[..] == [0; 8] {
             return Ok(Step::End);
         }
-        let head_bytes = self.bytes(self.offset, HEAD_BYTES as u64)?;
-        let Some(head) = Head::parse(&head_bytes) else {
+        drop(word);
+        let Some(head) = Head::parse(&self.bytes(self.offset, HEAD_BYTES as u64)?) else {
             return Ok(Step::Bad { reason: DamageReason::EntryHead, extent: self.offset + HEAD_BYTES as u64 });
         };
         let extent = self.offset + head.frame_bytes();
@@ -125,7 +125,9 @@ impl<'a> Scan<'a> {
         let end = (offset + len).min(self.limit).max(offset);
         if end > self.window_at + self.window.len() as u64 {
             let until = end.max(offset + self.window_bytes).min(self.limit);
-            self.window = match read_exact(self.file, offset, until - offset) {
+            // The memory of the window before, unless somebody still holds a frame of it.
+            let memory = std::mem::take(&mut self.window).try_into_mut().unwrap_or_default();
+            self.window = match read_into(memory, self.file, offset, until - offset) {
                 // Perhaps only what was read ahead: the error must come where the bytes are that cannot be read.
                 Err(_) if until > end => read_exact(self.file, offset, end - offset)?,
                 window => window?,
@@ -141,10 +143,14 @@ impl<'a> Scan<'a> {
 
 /// The `len` bytes at `offset`, fewer only if the file ends before.
 pub(crate) fn read_exact(file: &dyn File, offset: u64, len: u64) -> io::Result<Bytes> {
-    let mut buffer = vec![0; len as usize];
-    let n = file.read_at(&mut buffer, offset)?;
-    buffer.truncate(n);
-    Ok(buffer.into())
+    read_into(BytesMut::new(), file, offset, len)
+}
+
+fn read_into(mut memory: BytesMut, file: &dyn File, offset: u64, len: u64) -> io::Result<Bytes> {
+    memory.resize(len as usize, 0);
+    let n = file.read_at(&mut memory, offset)?;
+    memory.truncate(n);
+    Ok(memory.freeze())
 }
 
 /// Whether a lost write explains that the frame at `offset`, known to reach to `extent`, does not verify: some sector

@@ -19,7 +19,7 @@ use crate::{
     scan::{Scan, Step},
     sealed::Sealed,
     shared::Shared,
-    types::{Entry, LogId},
+    types::LogId,
 };
 
 /// How many keys are forgotten while the log's lock is held once.
@@ -111,8 +111,8 @@ fn seal(shared: &Shared, candidate: &Candidate, fold: &mut dyn Fold) -> Result<E
             let reason = DamageReason::EntryBody { index: frame.id().index };
             return Err(damaged(&scan, reason).into());
         };
-        // The fold may keep the payload: give it one that does not hold the whole window.
-        fold.entry(&Entry { payload: Bytes::copy_from_slice(&entry.payload), ..entry }, &mut keys);
+        fold.entry(&entry, &mut keys);
+        drop(entry);
         builder.frame(frame.id(), frame.offset, &frame.bytes, &keys);
         keys.clear();
         if shared.seal.is_closed() {

@@ -116,13 +116,14 @@ impl FoldState {
             return Err(malformed(reason));
         }
 
-        let mut events = Vec::new();
-        let mut decoded = read(index, &record, &mut events)?;
+        let mut events = Vec::with_capacity(record.decision_count());
+        let decoded = read(index, &record, &mut events)?;
         let positions = decoded.last().map_or(0, |last| last.decision.offset + last.decision.positions());
         let refusals = positions - events.len() as u64;
         // Stable: the decisions of one channel keep their order. Channels do not see each other, so theirs is free.
-        decoded.sort_by(|a, b| a.decision.channel_id.cmp(b.decision.channel_id));
-        let groups = || decoded.chunk_by(|a, b| a.decision.channel_id == b.decision.channel_id);
+        let mut by_channel: Vec<&Decoded<'_>> = decoded.iter().collect();
+        by_channel.sort_by(|a, b| a.decision.channel_id.cmp(b.decision.channel_id));
+        let groups = || by_channel.chunk_by(|a, b| a.decision.channel_id == b.decision.channel_id);
         for group in groups() {
             self.check_revisions(group).map_err(malformed)?;
         }
@@ -142,7 +143,7 @@ impl FoldState {
     }
 
     /// Revisions of a channel have no gap and no repetition.
-    fn check_revisions(&self, group: &[Decoded<'_>]) -> Result<(), String> {
+    fn check_revisions(&self, group: &[&Decoded<'_>]) -> Result<(), String> {
         let Some(first) = group.first() else { return Ok(()) };
         let id = first.decision.channel_id;
         let mut revision = self.channels.get(id).map_or(0, |cell| cell.read().revision());
@@ -159,7 +160,7 @@ impl FoldState {
     fn apply(
         &mut self,
         shared: &Shared,
-        group: &[Decoded<'_>],
+        group: &[&Decoded<'_>],
         events: &[Event],
         after: &Applied,
         first_sequence: u64,
@@ -213,7 +214,7 @@ impl FoldState {
 }
 
 fn read<'a>(index: u64, record: &RecordView<'a>, events: &mut Vec<Event>) -> Result<Vec<Decoded<'a>>, FoldError> {
-    let mut decoded = Vec::new();
+    let mut decoded = Vec::with_capacity(record.decision_count());
     for decision in record.decisions() {
         let decision = decision.map_err(|error| FoldError::Malformed { index, reason: error.to_string() })?;
         let start = events.len();

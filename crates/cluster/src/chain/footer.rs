@@ -124,7 +124,8 @@ impl ChainFold {
     }
 
     pub(super) fn note_membership(&mut self, id: LogId, payload: &Bytes) {
-        self.membership = Some((id, payload.clone()));
+        // It may share the memory of much more, and is kept for long.
+        self.membership = Some((id, Bytes::copy_from_slice(payload)));
         if let Ok(membership) = decode_membership(id, payload) {
             self.seen.extend(membership.nodes().map(|(&id, member)| (id, member.incarnation)));
         }

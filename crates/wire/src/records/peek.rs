@@ -30,7 +30,7 @@ pub fn predecessor(record: &[u8]) -> Result<[u8; 32], RecordError> {
 /// # Errors
 /// Where the bytes do not begin like a record.
 pub fn header(record: &[u8]) -> Result<RecordHeader, RecordError> {
-    front(record, None).map(|(header, _)| header)
+    front(record, None).map(|front| front.header)
 }
 
 /// Adds one hash for each decision, in order.
@@ -38,7 +38,7 @@ pub fn header(record: &[u8]) -> Result<RecordHeader, RecordError> {
 /// # Errors
 /// Where the bytes do not begin like a record; `into` may then have some of the hashes.
 pub fn key_hashes(record: &[u8], into: &mut Vec<u64>) -> Result<(), RecordError> {
-    front(record, Some(into)).map(|_| ())
+    front(record, Some(into)).map(drop)
 }
 
 /// How many positions the record takes: its events and refusals. Looks at every decision, decodes none.
@@ -46,7 +46,7 @@ pub fn key_hashes(record: &[u8], into: &mut Vec<u64>) -> Result<(), RecordError>
 /// # Errors
 /// Where the bytes are no record.
 pub fn positions(record: &[u8]) -> Result<u64, RecordError> {
-    let (_, mut rest) = front(record, None)?;
+    let mut rest = front(record, None)?.rest;
     let mut positions = 0;
     while let Some((number, value)) = next_field(&mut rest)? {
         if number != DECISIONS {
@@ -62,13 +62,20 @@ pub fn positions(record: &[u8]) -> Result<u64, RecordError> {
     Ok(positions)
 }
 
-/// The front, and what begins with the first decision.
-pub(super) fn front<'a>(
-    record: &'a [u8],
-    mut hashes: Option<&mut Vec<u64>>,
-) -> Result<(RecordHeader, &'a [u8]), RecordError> {
+/// What stands before the decisions.
+pub(super) struct Front<'a> {
+    pub(super) header: RecordHeader,
+    /// Hashes of retry keys.
+    pub(super) key_count: usize,
+    /// What begins with the first decision.
+    pub(super) rest: &'a [u8],
+}
+
+/// Reads the front, and takes the hashes of the retry keys along where they are wanted.
+pub(super) fn front<'a>(record: &'a [u8], mut hashes: Option<&mut Vec<u64>>) -> Result<Front<'a>, RecordError> {
     let mut header = RecordHeader { predecessor: GENESIS, feature_level: 0, first_sequence: 0, accepted_at: 0 };
     let mut has_predecessor = false;
+    let mut key_count = 0;
     let mut rest = record;
     loop {
         let here = rest;
@@ -87,6 +94,7 @@ pub(super) fn front<'a>(
             FIRST_SEQUENCE => header.first_sequence = value.number()?,
             ACCEPTED_AT => header.accepted_at = value.fixed()? as UnixNanos,
             KEY_HASHES => {
+                key_count += value.fixed_count();
                 if let Some(hashes) = hashes.as_deref_mut() {
                     value.fixed_list(hashes)?;
                 }
@@ -100,7 +108,7 @@ pub(super) fn front<'a>(
     if !has_predecessor {
         return Err(RecordError::Predecessor(0));
     }
-    Ok((header, rest))
+    Ok(Front { header, key_count, rest })
 }
 
 /// The value of one field, not yet looked into.
@@ -123,6 +131,15 @@ impl<'a> Value<'a> {
 
     pub(super) fn fixed(self) -> Result<u64, DecodeError> {
         if let Value::Fixed(number) = self { Ok(number) } else { Err(wrong_type()) }
+    }
+
+    /// How many numbers of eight bytes it holds.
+    fn fixed_count(self) -> usize {
+        match self {
+            Value::Fixed(_) => 1,
+            Value::Bytes(bytes) => bytes.len() / 8,
+            Value::Varint(_) | Value::Other => 0,
+        }
     }
 
     /// Packed, or one by one: proto3 allows both.

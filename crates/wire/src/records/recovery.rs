@@ -31,7 +31,7 @@ pub fn record(predecessor: [u8; 32], first_sequence: u64, accepted_at: UnixNanos
 /// # Errors
 /// Where the bytes do not begin like a record, or a recovery cannot be read.
 pub fn peek(record: &[u8]) -> Result<Option<record::Recovery>, RecordError> {
-    let (_, mut rest) = front(record, None)?;
+    let mut rest = front(record, None)?.rest;
     match next_field(&mut rest)? {
         Some((RECOVERY, value)) => Ok(Some(record::Recovery::decode(value.bytes()?)?)),
         _ => Ok(None),

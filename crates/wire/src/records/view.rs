@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::{
     RecordError, RecordHeader,
-    peek::{DECISIONS, front, next_field},
+    peek::{DECISIONS, Front, front, next_field},
 };
 use crate::{command::IMPORT_EVENTS, record};
 
@@ -26,6 +26,7 @@ pub(super) const IMPORTED: u32 = 11;
 pub struct RecordView<'a> {
     /// What stands before the decisions.
     pub header: RecordHeader,
+    key_count: usize,
     decisions: &'a [u8],
 }
 
@@ -35,8 +36,14 @@ impl<'a> RecordView<'a> {
     /// # Errors
     /// Where the bytes do not begin like a record.
     pub fn new(record: &'a [u8]) -> Result<RecordView<'a>, RecordError> {
-        let (header, decisions) = front(record, None)?;
-        Ok(RecordView { header, decisions })
+        let Front { header, key_count, rest } = front(record, None)?;
+        Ok(RecordView { header, key_count, decisions: rest })
+    }
+
+    /// How many decisions there are, as its front says: one for each retry key. For making room; what counts is what
+    /// [`RecordView::decisions`] gives.
+    pub fn decision_count(&self) -> usize {
+        self.key_count
     }
 
     /// The decisions in order, each decoded as it is reached.
