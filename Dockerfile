@@ -5,8 +5,8 @@ ARG RUNTIME_IMAGE=debian:12.11-slim
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --release -p sillok-cli \
- && mkdir -p /out/data && cp target/release/sillok /out/sillok
+RUN cargo build --locked --profile dist -p sillok-cli \
+ && mkdir -p /out/data && cp target/dist/sillok /out/sillok
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /out/sillok /usr/local/bin/sillok
