@@ -138,8 +138,8 @@ impl Core {
     pub(crate) fn leader_client_address(&self) -> Option<String> {
         let (leader, _) = self.leader()?;
         let roster = self.roster.view();
-        let address = self.peers.book().correct(leader, roster.member(leader)?).client_address;
-        (!address.is_empty()).then_some(address)
+        let address = self.peers.book().client_address(leader, roster.member(leader)?);
+        (!address.is_empty()).then(|| address.to_owned())
     }
 
     /// Puts a record into the log of the term this node leads. Proposals enter in the order of these calls; the returned

@@ -92,6 +92,11 @@ impl AddressBook {
         }
         member
     }
+
+    /// The client address of [`AddressBook::correct`]; it rides on every answer.
+    pub(crate) fn client_address<'a>(&'a self, id: u64, member: &'a Member) -> &'a str {
+        self.0.get(&id).map_or(&member.client_address, |addresses| &addresses.client)
+    }
 }
 
 /// Connections to peers, opened when first used and again when they break.
