@@ -16,6 +16,7 @@ mod detail;
 pub mod event;
 mod load;
 mod overlay;
+mod paging;
 pub mod refusal;
 mod state;
 mod ticket_id;
@@ -23,7 +24,7 @@ mod touched;
 mod validate;
 
 pub use channel::{
-    Channel, CountBy, CouponView, FriendView, TicketFilter, TicketView,
+    Channel, CountBy, CouponView, FRIENDS_A_PAGE, FriendView, TicketFilter, TicketView,
     held::Held,
     rows::{BatchRow, ChannelRow, CouponRow, FriendRow, RestoreError, TicketRow},
 };
@@ -33,6 +34,7 @@ pub use detail::{Detail, detail};
 pub use event::{Event, FrozenAudience, audience_digest};
 pub use load::{Load, Selector};
 pub use overlay::{Over, Overlay};
+pub use paging::{FriendPages, Slot};
 pub use refusal::{Reason, Refusal};
 pub use state::{
     ChannelStatus, Consents, Counts, CouponState, FriendState, FriendStatus, Redemption, Statuses, Summary,

@@ -192,6 +192,16 @@ impl Attributes {
         new_set
     }
 
+    /// The set of these, which some friend has; ascending by key.
+    pub(super) fn find<'a>(&self, attributes: impl Iterator<Item = (&'a str, &'a str)>) -> Option<u32> {
+        let pairs = attributes.map(|(key, value)| self.find_pair(key, value)).collect::<Option<PairIds>>()?;
+        if pairs.is_empty() {
+            return Some(EMPTY_SET);
+        }
+        let hash = self.hasher.hash_one(&*pairs);
+        self.set_index.find(hash, |&set| *self.sets[set as usize].pairs == *pairs).copied()
+    }
+
     /// Key and value of each attribute of a set, ascending by key.
     pub(super) fn of(&self, set: u32) -> impl Iterator<Item = (&str, &str)> + Clone {
         let pairs = self.sets.get(set as usize).map_or(&[][..], |set| &set.pairs);
@@ -205,8 +215,7 @@ impl Attributes {
     pub(super) fn having(&self, key: &str, values: &[String]) -> RoaringBitmap {
         let mut having = RoaringBitmap::new();
         for value in values {
-            let hash = self.hasher.hash_one((key, value.as_str()));
-            if let Some(&pair) = self.pair_index.find(hash, |&pair| self.is_pair(pair, key, value)) {
+            if let Some(pair) = self.find_pair(key, value) {
                 self.pairs[pair as usize].members.add_to(&mut having);
             }
         }
@@ -230,6 +239,11 @@ impl Attributes {
     fn is_pair(&self, pair: u32, key: &str, value: &str) -> bool {
         let pair = &self.pairs[pair as usize];
         pair.key() == key && pair.value() == value
+    }
+
+    fn find_pair(&self, key: &str, value: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one((key, value));
+        self.pair_index.find(hash, |&pair| self.is_pair(pair, key, value)).copied()
     }
 
     /// Finds or makes a pair.

@@ -1,60 +1,24 @@
-//! The friends of a channel, densely by number.
+//! The friends of a channel: their rows, and what answers selections without them.
 
-use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
 use roaring::RoaringBitmap;
-use std::hash::BuildHasher;
 
-use super::attributes::{Attributes, EMPTY_SET};
-use crate::{Consent, Consents, FRIEND_LIMIT, FriendSource, FriendState, FriendStatus, Selector, Statuses, UnixNanos};
-
-/// Friends a page: nothing larger than a page is ever moved when a channel grows.
-const PAGE: usize = 256;
-/// Parts of the index by key: each grows by itself, so that no add waits for a million keys to be hashed again.
-const SHARDS: usize = 64;
+use super::{attributes::EMPTY_SET, index::Index, pages::Pages};
+use crate::{Consent, Consents, FRIEND_LIMIT, FriendState, FriendStatus, Selector, Statuses};
 
 const STATUSES: [FriendStatus; 3] = [FriendStatus::Friend, FriendStatus::Blocked, FriendStatus::Removed];
 
 #[derive(Debug, Default)]
 pub(super) struct Friends {
-    pages: Vec<Page>,
-    count: u32,
-    /// Numbers by user key. Empty until the first friend.
-    index: Vec<HashTable<u32>>,
+    pub(super) pages: Pages,
+    index: Index,
     by_status: [RoaringBitmap; 3],
     by_consent: [RoaringBitmap; 2],
-    pub(super) attributes: Attributes,
-    /// Never seen from outside: nothing is iterated in the order of a hash.
-    hasher: DefaultHashBuilder,
-}
-
-#[derive(Debug, Default)]
-struct Page {
-    /// The keys one behind the other; `ends[n]` is where the n-th ends.
-    keys: String,
-    ends: Vec<u32>,
-    rows: Vec<Row>,
-}
-
-/// 24 bytes a friend.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    added_at: UnixNanos,
-    added_revision: u64,
-    attributes: u32,
-    status: FriendStatus,
-    source: FriendSource,
-    consents: Consents,
-}
-
-fn place(number: u32) -> Option<(usize, usize)> {
-    let at = number.checked_sub(1)? as usize;
-    Some((at / PAGE, at % PAGE))
 }
 
 impl Friends {
     /// Friends ever; their numbers are 1 to this.
     pub(super) fn count(&self) -> u32 {
-        self.count
+        self.pages.count()
     }
 
     pub(super) fn with_status(&self, status: FriendStatus) -> &RoaringBitmap {
@@ -62,17 +26,15 @@ impl Friends {
     }
 
     pub(super) fn number_of(&self, user_key: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(user_key);
-        let shard = self.index.get(shard(hash))?;
-        shard.find(hash, |&number| key(&self.pages, number) == user_key).copied()
+        self.index.find(user_key, |number| self.pages.user_key(number) == Some(user_key))
     }
 
     pub(super) fn user_key(&self, number: u32) -> Option<&str> {
-        (number != 0 && number <= self.count).then(|| key(&self.pages, number))
+        self.pages.user_key(number)
     }
 
     pub(super) fn state(&self, number: u32) -> Option<FriendState> {
-        self.row(number).map(|row| FriendState {
+        self.pages.row(number).map(|row| FriendState {
             status: row.status,
             consents: row.consents,
             source: row.source,
@@ -83,7 +45,7 @@ impl Friends {
 
     /// Key and value of each attribute, ascending by key.
     pub(super) fn attributes_of(&self, number: u32) -> impl Iterator<Item = (&str, &str)> + Clone {
-        self.attributes.of(self.row(number).map_or(EMPTY_SET, |row| row.attributes))
+        self.pages.attributes.of(self.pages.row(number).map_or(EMPTY_SET, |row| row.attributes))
     }
 
     /// A new friend, or a known one added again. False where neither is possible: the number is not the next one, or
@@ -95,60 +57,33 @@ impl Friends {
         state: FriendState,
         attributes: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> bool {
-        if number == 0 || number > FRIEND_LIMIT || number > self.count + 1 {
+        if number == 0 || number > FRIEND_LIMIT || number > self.count() + 1 {
             return false;
         }
-        if number == self.count + 1 && !self.push(number, user_key) {
+        if number == self.count() + 1 && !self.push(number, user_key) {
             return false;
         }
         self.set_attributes(number, attributes);
         self.set_status(number, state.status);
         self.set_consents(number, state.consents);
-        if let Some(row) = self.row_mut(number) {
+        if let Some(row) = self.pages.row_mut(number) {
             (row.added_at, row.added_revision, row.source) = (state.added_at, state.added_revision, state.source);
         }
         true
     }
 
     fn push(&mut self, number: u32, user_key: &str) -> bool {
-        if self.index.is_empty() {
-            self.index.resize_with(SHARDS, HashTable::new);
+        let pages = &self.pages;
+        if !self.index.insert(user_key, number, |number| pages.user_key(number) == Some(user_key)) {
+            return false;
         }
-        let hash = self.hasher.hash_one(user_key);
-        let (pages, hasher) = (&self.pages, &self.hasher);
-        let entry = self.index[shard(hash)].entry(
-            hash,
-            |&number| key(pages, number) == user_key,
-            |&number| hasher.hash_one(key(pages, number)),
-        );
-        match entry {
-            Entry::Occupied(_) => return false,
-            Entry::Vacant(vacant) => vacant.insert(number),
-        };
-        if self.count.is_multiple_of(PAGE as u32) {
-            self.pages.push(Page::default());
-        }
-        let Some(page) = self.pages.last_mut() else { return false };
-        page.keys.push_str(user_key);
-        page.ends.push(page.keys.len() as u32);
-        page.rows.push(Row {
-            added_at: 0,
-            added_revision: 0,
-            attributes: EMPTY_SET,
-            status: FriendStatus::Friend,
-            source: FriendSource::Unspecified,
-            consents: Consents::default(),
-        });
-        if page.rows.len() == PAGE {
-            page.keys.shrink_to_fit();
-        }
+        self.pages.push(user_key);
         self.by_status[FriendStatus::Friend as usize - 1].insert(number);
-        self.count = number;
         true
     }
 
     pub(super) fn set_status(&mut self, number: u32, status: FriendStatus) {
-        let Some(row) = self.row_mut(number) else { return };
+        let Some(row) = self.pages.row_mut(number) else { return };
         let old = std::mem::replace(&mut row.status, status);
         if old != status {
             self.by_status[old as usize - 1].remove(number);
@@ -157,13 +92,13 @@ impl Friends {
     }
 
     pub(super) fn set_consent(&mut self, number: u32, consent: Consent, held: bool) {
-        if let Some(row) = self.row(number) {
+        if let Some(row) = self.pages.row(number) {
             self.set_consents(number, row.consents.with(consent, held));
         }
     }
 
     fn set_consents(&mut self, number: u32, consents: Consents) {
-        let Some(row) = self.row_mut(number) else { return };
+        let Some(row) = self.pages.row_mut(number) else { return };
         let old = std::mem::replace(&mut row.consents, consents);
         for consent in [Consent::Advertising, Consent::Night] {
             let members = &mut self.by_consent[consent as usize - 1];
@@ -177,9 +112,9 @@ impl Friends {
 
     /// In place of all the friend had.
     fn set_attributes<'a>(&mut self, number: u32, attributes: impl Iterator<Item = (&'a str, &'a str)>) {
-        let Some(row) = self.row(number) else { return };
-        let set = self.attributes.assign(number, row.attributes, attributes);
-        if let Some(row) = self.row_mut(number) {
+        let Some(row) = self.pages.row(number) else { return };
+        let set = self.pages.attributes.assign(number, row.attributes, attributes);
+        if let Some(row) = self.pages.row_mut(number) {
             row.attributes = set;
         }
     }
@@ -190,9 +125,9 @@ impl Friends {
         cleared: &[String],
         set: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     ) {
-        let Some(row) = self.row(number) else { return };
-        let set = self.attributes.change(number, row.attributes, cleared, set);
-        if let Some(row) = self.row_mut(number) {
+        let Some(row) = self.pages.row(number) else { return };
+        let set = self.pages.attributes.change(number, row.attributes, cleared, set);
+        if let Some(row) = self.pages.row_mut(number) {
             row.attributes = set;
         }
     }
@@ -211,7 +146,7 @@ impl Friends {
             selected &= &self.by_consent[consent as usize - 1];
         }
         for condition in selector.rule.iter().flat_map(|rule| &rule.all_of) {
-            let having = self.attributes.having(&condition.key, &condition.any_of);
+            let having = self.pages.attributes.having(&condition.key, &condition.any_of);
             if condition.negate {
                 selected -= having;
             } else {
@@ -229,7 +164,7 @@ impl Friends {
             return selected.range(after.saturating_add(1)..).take(limit).collect();
         }
         if selector.statuses == Statuses::ALL {
-            return (after.saturating_add(1)..=self.count).take(limit).collect();
+            return (after.saturating_add(1)..=self.count()).take(limit).collect();
         }
         let statuses = STATUSES.into_iter().filter(|status| selector.statuses.contains(*status));
         // At most two short sorted lists.
@@ -239,26 +174,4 @@ impl Friends {
         numbers.truncate(limit);
         numbers
     }
-
-    fn row(&self, number: u32) -> Option<Row> {
-        let (page, slot) = place(number)?;
-        self.pages.get(page)?.rows.get(slot).copied()
-    }
-
-    fn row_mut(&mut self, number: u32) -> Option<&mut Row> {
-        let (page, slot) = place(number)?;
-        self.pages.get_mut(page)?.rows.get_mut(slot)
-    }
-}
-
-/// Bits of the hash that a table uses neither for its bucket nor for its tag.
-fn shard(hash: u64) -> usize {
-    (hash >> 48) as usize % SHARDS
-}
-
-/// The key of a friend that exists.
-fn key(pages: &[Page], number: u32) -> &str {
-    let Some((page, slot)) = place(number).and_then(|(page, slot)| Some((pages.get(page)?, slot))) else { return "" };
-    let start = if slot == 0 { 0 } else { page.ends[slot - 1] as usize };
-    &page.keys[start..page.ends[slot] as usize]
 }

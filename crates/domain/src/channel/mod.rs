@@ -2,13 +2,16 @@
 //!
 //! About 60 to 130 bytes a friend with four attributes, depending on how many different values there are: the row and
 //! the key in pages of 256, the number in an index by key, attributes as one number (see `attributes`), and a bit or two
-//! in the bitmaps that answer selections.
+//! in the bitmaps that answer selections. Pages may be out of memory (see `paging`); everything else stays.
 
 pub(crate) mod apply;
 mod attributes;
 pub(crate) mod coupons;
 mod friends;
 pub(crate) mod held;
+mod index;
+mod pages;
+mod paging;
 mod read;
 mod restore;
 pub(crate) mod rows;
@@ -17,6 +20,7 @@ use std::fmt;
 
 use roaring::RoaringBitmap;
 
+pub use self::pages::FRIENDS_A_PAGE;
 pub use self::read::{CountBy, CouponView, FriendView, TicketFilter, TicketView};
 use self::{coupons::Coupons, friends::Friends, held::Held};
 use crate::{CouponState, FriendState, Load, Selector, Summary, TicketState};

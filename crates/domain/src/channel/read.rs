@@ -128,7 +128,7 @@ impl Channel {
     /// most have are named: an attribute may have as many values as there are friends.
     pub fn count_by(&self, selector: &Selector<'_>, key: &str, limit: usize) -> CountBy {
         let selected = self.select(selector);
-        let mut counts: Vec<(&str, u64)> = self.friends.attributes.count_by(key, &selected).collect();
+        let mut counts: Vec<(&str, u64)> = self.friends.pages.attributes.count_by(key, &selected).collect();
         let with: u64 = counts.iter().map(|(_, count)| count).sum();
         if with < selected.len() {
             counts.push(("", selected.len() - with));

@@ -9,6 +9,7 @@ mod invariants;
 mod messages;
 mod model;
 mod overlays;
+mod paging;
 mod restoring;
 mod tickets;
 mod validation;
