@@ -9,6 +9,7 @@ use std::{
 
 use sillok_chronicle::{Chronicle, Due, Workers};
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     sync::Notify,
     task::JoinError,
     time::{sleep, sleep_until},
@@ -64,6 +65,16 @@ impl Execution {
         opening.workers = Workers::Opener(Arc::new(move || ringing.notify_one()));
         opening.now = Arc::new(|| tokio::time::Instant::now().into_std());
         Some(ChronicleWork { bell, pause: pause.clone() })
+    }
+}
+
+/// Runs what may wait for the disk for a moment. On a worker of a runtime of several threads the worker's other tasks are
+/// handed to another thread before.
+pub(crate) fn in_place(run: &mut dyn FnMut()) {
+    let runtime = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match runtime {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(run),
+        _ => run(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sillok_views::LostPage;
 use tokio::sync::watch;
 
 /// `EX_DATAERR`: starting again gives the same; a supervisor must not loop on it.
@@ -10,6 +11,19 @@ const EXIT_DAMAGE: u8 = 65;
 const EXIT_OTHER: u8 = 70;
 /// `EX_NOINPUT`: these data are not the cluster's any more; a supervisor must not loop on it either.
 const EXIT_SUPERSEDED: u8 = 66;
+
+/// `EX_IOERR`: a disk did not give back what was written; starting again builds the views anew.
+const EXIT_LOST_PAGE: i32 = 74;
+
+/// Ends the process as a kill would. Whoever needed the page, to decide or to answer, has to be told something and there is
+/// nothing right to tell; the chronicle is made for it, and nobody waits for a leader that may not decide.
+pub(crate) fn lost_page(lost: &LostPage) -> ! {
+    tracing::error!(
+        "this node ends: {lost}; nothing was answered from it and nothing is lost: the next start builds the views anew from \
+         the chronicle"
+    );
+    std::process::exit(EXIT_LOST_PAGE)
+}
 
 /// What happened, once; a node stops for its first failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -90,7 +90,11 @@ async fn run(
             let end = committed.map_or(next, |committed| committed + 1);
             for entry in core.chronicle.read(next, end, READ_BYTES)? {
                 let begun = std::time::Instant::now();
-                core.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload)?;
+                match core.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload) {
+                    // The node stops.
+                    Err(FoldError::Closed) => return Ok(()),
+                    folded => folded?,
+                };
                 metrics::histogram!("sillok_views_fold_seconds").record(begun.elapsed());
                 next = entry.id.index + 1;
                 let now = core.views.applied();

@@ -187,6 +187,9 @@ impl Default for Limits {
 pub struct ViewsOptions {
     /// Bound of the disk half's cache, in bytes.
     pub cache_bytes: u64,
+    /// What pages of friends, pushes and locators may occupy in memory, in bytes; the others are read from disk when they are
+    /// needed. A page that does not come back as it was written ends the process, with 74.
+    pub memory_bytes: usize,
     /// Changed rows are written about this often.
     pub spill_every: Duration,
     /// Keep nothing on disk: everything is folded anew at each start.
@@ -195,7 +198,12 @@ pub struct ViewsOptions {
 
 impl Default for ViewsOptions {
     fn default() -> ViewsOptions {
-        ViewsOptions { cache_bytes: 32 << 20, spill_every: Duration::from_secs(1), in_memory: false }
+        ViewsOptions {
+            cache_bytes: 32 << 20,
+            memory_bytes: 256 << 20,
+            spill_every: Duration::from_secs(1),
+            in_memory: false,
+        }
     }
 }
 

@@ -168,6 +168,24 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         "Batches of changed rows that could not be written; tried again later.",
     ),
     (Kind::Histogram, "sillok_views_spill_seconds", Unit::Seconds, "Writing and syncing one batch of changed rows."),
+    (
+        Kind::Gauge,
+        "sillok_views_resident_bytes",
+        Unit::Bytes,
+        "What pages of friends, pushes and locators occupy in memory; kept near views.memory_bytes.",
+    ),
+    (
+        Kind::Counter,
+        "sillok_views_pages_evicted_total",
+        Unit::Count,
+        "Pages that left memory because they are on disk and were not used.",
+    ),
+    (
+        Kind::Histogram,
+        "sillok_views_page_read_seconds",
+        Unit::Seconds,
+        "Reading a page from disk that a read, a decision or the fold needed.",
+    ),
     // The process, where the system tells.
     (Kind::Gauge, "sillok_process_cpu_seconds", Unit::Seconds, "Processor time used since the start."),
     (Kind::Gauge, "sillok_process_resident_bytes", Unit::Bytes, "Memory in use."),

@@ -65,6 +65,7 @@ pub(crate) fn node_options(config: &NodeConfig, client: SocketAddr, machine: &Ma
         segment_bytes: config.chronicle.segment_bytes,
         views: ViewsOptions {
             cache_bytes: config.views.cache_bytes,
+            memory_bytes: config.views.memory_bytes,
             spill_every: Duration::from_millis(config.views.spill_ms),
             ..ViewsOptions::default()
         },

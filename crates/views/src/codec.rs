@@ -7,7 +7,7 @@ use bincode::{Decode, Encode, config};
 use roaring::RoaringBitmap;
 
 /// Raised with every change of a row's shape.
-pub(crate) const SCHEMA_VERSION: u8 = 2;
+pub(crate) const SCHEMA_VERSION: u8 = 3;
 
 /// No row is larger, in bytes: the bitmap of an audience of 2³² friends in the worst case is 512 MiB, of 10 million 1.3 MiB.
 pub(crate) const MAX_ROW_BYTES: usize = 64 << 20;

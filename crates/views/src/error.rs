@@ -44,6 +44,9 @@ pub enum FoldError {
         /// What does not fit.
         reason: String,
     },
+    /// The views were closed.
+    #[error("the views are closed; nothing was folded")]
+    Closed,
     /// The caller left out an entry or gave one twice.
     #[error("entry {got} was given where {expected} must follow; nothing was folded")]
     OutOfOrder {
@@ -52,4 +55,19 @@ pub enum FoldError {
         /// The index given.
         got: u64,
     },
+}
+
+/// A page that was written to disk and dropped from memory does not come back as it was written: nothing may be answered from
+/// it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("table {table}, page {page} of channel {channel_id} cannot be had from disk: {reason}")]
+pub struct LostPage {
+    /// Whose page.
+    pub channel_id: String,
+    /// As on disk.
+    pub table: u8,
+    /// As on disk.
+    pub page: u64,
+    /// What was found.
+    pub reason: String,
 }

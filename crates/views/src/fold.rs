@@ -19,7 +19,6 @@ use crate::{
     digests::Stored,
     error::FoldError,
     locators::Locator,
-    table::ChannelTable,
     views::{Cell, Shared},
 };
 
@@ -37,6 +36,7 @@ pub(crate) struct FoldState {
     pub(crate) dirty: Vec<(Arc<str>, Cell)>,
     dirty_rows: usize,
     scratch: Vec<u8>,
+    is_closed: bool,
 }
 
 /// A decision with its events decoded.
@@ -48,7 +48,12 @@ struct Decoded<'a> {
 impl FoldState {
     pub(crate) fn new(applied: Option<Applied>, channels: &BTreeMap<Arc<str>, Cell>) -> FoldState {
         let channels = channels.iter().map(|(id, cell)| (Arc::clone(id), Arc::clone(cell))).collect();
-        FoldState { applied, channels, dirty: Vec::new(), dirty_rows: 0, scratch: Vec::new() }
+        FoldState { applied, channels, ..FoldState::default() }
+    }
+
+    /// Nothing is folded from now on.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     pub(crate) fn applied(&self) -> Option<Applied> {
@@ -83,6 +88,9 @@ impl FoldState {
         kind: u8,
         payload: &Bytes,
     ) -> Result<Folded, FoldError> {
+        if self.is_closed {
+            return Err(FoldError::Closed);
+        }
         let expected = self.applied.map_or(0, |applied| applied.index + 1);
         if index != expected {
             return Err(FoldError::OutOfOrder { expected, got: index });
@@ -171,8 +179,17 @@ impl FoldState {
             Some((id, cell)) => (Arc::clone(id), Arc::clone(cell)),
             // Refusals about a channel that does not exist are counted nowhere: anybody could make up names.
             None if group.iter().all(|decoded| decoded.events.is_empty()) => return,
-            None => (id.into(), Arc::new(RwLock::new(ChannelTable::default()))),
+            None => {
+                let id: Arc<str> = id.into();
+                let table = shared.new_channel(&id);
+                (id, Arc::new(RwLock::new(table)))
+            }
         };
+        if shared.has_evicted() {
+            // Now, while others may read the channel too.
+            let events = group.iter().flat_map(|decoded| &events[decoded.events.clone()]);
+            cell.read().bring_in(events);
+        }
         let mut table = cell.write();
         let was_dirty = table.is_dirty();
         let dirty_rows = table.dirty_rows();

@@ -7,7 +7,8 @@
 //! doubting the rows on disk costs time and never data: they are moved aside and everything is folded again.
 //!
 //! Read in this order: `views` (what others call), `fold` (one record into tables), `table` (what one channel holds),
-//! `rows` (what its pages look like on disk), `spill` and `store` (how they get there), `load` (how they come back).
+//! `rows` (what its pages look like on disk), `spill` and `store` (how they get there), `load` (how they come back),
+//! `memory` (which of them stay in memory).
 
 mod applied;
 mod codec;
@@ -16,7 +17,9 @@ mod error;
 mod fold;
 mod load;
 mod locators;
+mod memory;
 mod options;
+mod paged;
 mod place;
 mod rows;
 mod sends;
@@ -27,9 +30,9 @@ mod views;
 
 pub use applied::{Applied, Folded};
 pub use digests::{DIGEST_REVISIONS, Digests};
-pub use error::FoldError;
+pub use error::{FoldError, LostPage};
 pub use locators::Locator;
-pub use options::{Options, Spawn, Spillable, os_threads};
+pub use options::{Blocking, OnLost, Options, Spawn, Spillable, os_threads};
 pub use sends::{SendKind, SendRow};
 pub use table::ChannelTable;
 pub use views::Views;

@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 
 use crate::{
     applied::Applied,
+    memory::{ChannelPages, Memory},
     options::Options,
     place,
     rows::{RestoreError, Restoring},
@@ -29,6 +30,8 @@ pub(crate) struct Loaded {
 enum Unusable {
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("they were condemned: {0}")]
+    Condemned(String),
     #[error("the store is empty although a spill was fsynced")]
     Vanished,
     #[error("they were written for another cluster")]
@@ -43,14 +46,16 @@ enum Unusable {
     Channel { channel_id: String, error: RestoreError },
 }
 
-/// Loads the rows in `dir`, moves them aside and starts empty, or goes on without a disk.
+/// Loads the rows in `dir`, moves them aside and starts empty, or goes on without a disk. Pages are read back from what
+/// `memory` is attached to.
 pub(crate) fn open(
     dir: &Path,
     options: &Options,
     cluster_id: Option<[u8; 16]>,
+    memory: &Arc<Memory>,
     admissible: impl FnOnce(&Applied) -> bool,
 ) -> Loaded {
-    try_open(dir, options, cluster_id, admissible).unwrap_or_else(|error| {
+    try_open(dir, options, cluster_id, memory, admissible).unwrap_or_else(|error| {
         tracing::error!(%error, dir = %dir.display(),
             "the disk of the views cannot be used; they are kept in memory and folded from the whole chronicle, nothing is lost; writing is tried again");
         Loaded { trouble: Some(format!("{}: {error}", dir.display())), ..Loaded::default() }
@@ -61,18 +66,23 @@ fn try_open(
     dir: &Path,
     options: &Options,
     cluster_id: Option<[u8; 16]>,
+    memory: &Arc<Memory>,
     admissible: impl FnOnce(&Applied) -> bool,
 ) -> Result<Loaded, StoreError> {
     fs::create_dir_all(dir)?;
-    match load(dir, options, cluster_id, admissible) {
+    match load(dir, options, cluster_id, memory, admissible) {
         Ok(loaded) => Ok(loaded),
         Err(reason) => {
+            // sled must be closed before its directory moves.
+            memory.detach();
+            memory.reset();
             // Rows are not at fault where the disk takes no file: they may be good ones.
             place::probe(dir)?;
             let aside = place::move_aside(dir)?;
             tracing::warn!(%reason, aside = %aside.display(),
                 "the rows of the views cannot be used; they were moved aside and are built again from the chronicle, nothing is lost");
             let store = Store::open(&place::rows_dir(dir), options.cache_bytes)?;
+            memory.attach(store.reader());
             Ok(Loaded { store: Some(store), ..Loaded::default() })
         }
     }
@@ -82,9 +92,14 @@ fn load(
     dir: &Path,
     options: &Options,
     cluster_id: Option<[u8; 16]>,
+    memory: &Arc<Memory>,
     admissible: impl FnOnce(&Applied) -> bool,
 ) -> Result<Loaded, Unusable> {
+    if let Some(reason) = place::condemned(dir) {
+        return Err(Unusable::Condemned(reason));
+    }
     let store = Store::open(&place::rows_dir(dir), options.cache_bytes)?;
+    memory.attach(store.reader());
     let mark = place::read_mark(dir);
     let meta = match (store.meta(), &mark) {
         (Some(meta), _) => meta,
@@ -103,22 +118,24 @@ fn load(
     if !admissible(&applied) {
         return Err(Unusable::Inadmissible { index: applied.index, sequence: applied.sequence });
     }
-    let channels = tables(&store)?;
+    let channels = tables(&store, memory)?;
     tracing::info!(index = applied.index, channels = channels.len(), "views loaded from their rows");
     Ok(Loaded { store: Some(store), applied: Some(applied), channels, trouble: None })
 }
 
-fn tables(store: &Store) -> Result<BTreeMap<Arc<str>, Cell>, Unusable> {
+fn tables(store: &Store, memory: &Arc<Memory>) -> Result<BTreeMap<Arc<str>, Cell>, Unusable> {
     let mut channels = BTreeMap::new();
     let mut current: Option<(Arc<str>, Restoring)> = None;
-    store.read_all(|key, value| {
+    store.read_all(|key, value, digest| {
         let (id, table, page) = store::split_key(key)?;
         if current.as_ref().is_none_or(|(open, _)| **open != *id) {
             finish(current.take(), &mut channels)?;
-            current = Some((id.into(), Restoring::default()));
+            let id: Arc<str> = id.into();
+            let pages = ChannelPages::new(Arc::clone(&id), Arc::clone(memory));
+            current = Some((id, Restoring::new(pages)));
         }
         let Some((_, restoring)) = &mut current else { return Ok(()) };
-        restoring.row(table, page, value).map_err(|error| Unusable::Page {
+        restoring.row(table, page, value, digest).map_err(|error| Unusable::Page {
             channel_id: id.to_owned(),
             table,
             page,

@@ -8,6 +8,11 @@
 
 use bincode::{Decode, Encode};
 
+use crate::{
+    paged::{Page, Paged},
+    rows::LOCATORS,
+};
+
 /// Revisions a page.
 pub(crate) const PAGE: u64 = 1_024;
 
@@ -28,18 +33,43 @@ struct Run {
 }
 
 /// Revision → locator; revisions are 1, 2, 3 … without gaps.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Locators {
-    pages: Vec<Vec<Run>>,
+    pub(crate) pages: Paged<LocatorPage>,
     len: u64,
 }
 
-/// One page on disk.
-#[derive(Debug, Encode, Decode)]
+/// Up to 1,024 revisions.
+#[derive(Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct LocatorPage {
     /// Revisions in this page, 1 to 1,024.
     filled: u16,
     runs: Vec<Run>,
+}
+
+impl Page for LocatorPage {
+    const TABLE: u8 = LOCATORS;
+
+    fn size_bytes(&self) -> usize {
+        self.runs.capacity() * size_of::<Run>()
+    }
+}
+
+impl LocatorPage {
+    fn push(&mut self, locator: Locator) {
+        let offset = self.filled;
+        let goes_on = self.runs.last().is_some_and(|run| {
+            run.index == locator.index
+                && u64::from(run.item) + u64::from(offset - run.offset) == u64::from(locator.item)
+        });
+        if !goes_on {
+            self.runs.push(Run { offset, item: locator.item, index: locator.index });
+        }
+        self.filled += 1;
+        if u64::from(self.filled) == PAGE {
+            self.runs.shrink_to_fit();
+        }
+    }
 }
 
 impl Locators {
@@ -49,22 +79,7 @@ impl Locators {
     }
 
     pub(crate) fn push(&mut self, locator: Locator) {
-        let offset = (self.len % PAGE) as u16;
-        if offset == 0 {
-            if let Some(full) = self.pages.last_mut() {
-                full.shrink_to_fit();
-            }
-            self.pages.push(Vec::new());
-        }
-        if let Some(page) = self.pages.last_mut() {
-            let goes_on = page.last().is_some_and(|run| {
-                run.index == locator.index
-                    && u64::from(run.item) + u64::from(offset - run.offset) == u64::from(locator.item)
-            });
-            if !goes_on {
-                page.push(Run { offset, item: locator.item, index: locator.index });
-            }
-        }
+        self.pages.change((self.len / PAGE) as usize, |page| page.push(locator));
         self.len += 1;
     }
 
@@ -74,18 +89,13 @@ impl Locators {
         }
         let page = self.pages.get(((revision - 1) / PAGE) as usize)?;
         let offset = ((revision - 1) % PAGE) as u16;
-        let run = page.get(page.partition_point(|run| run.offset <= offset).checked_sub(1)?)?;
+        let run = page.runs.get(page.runs.partition_point(|run| run.offset <= offset).checked_sub(1)?)?;
         Some(Locator { index: run.index, item: run.item + u32::from(offset - run.offset) })
     }
 
     /// Pages that hold revisions after `len`, which is what the disk has.
     pub(crate) fn dirty_pages(&self, len: u64) -> std::ops::Range<u64> {
         if len == self.len { 0..0 } else { len / PAGE..self.pages.len() as u64 }
-    }
-
-    pub(crate) fn page(&self, number: u64) -> LocatorPage {
-        let runs = self.pages.get(number as usize).cloned().unwrap_or_default();
-        LocatorPage { filled: (self.len - number * PAGE).min(PAGE) as u16, runs }
     }
 
     /// Takes the next page back. False if it cannot be the next.
@@ -97,7 +107,7 @@ impl Locators {
             && page.runs.last().is_some_and(|run| run.offset < page.filled);
         if sound {
             self.len += u64::from(page.filled);
-            self.pages.push(page.runs);
+            self.pages.change(number as usize, |next| *next = page);
         }
         sound
     }
@@ -127,10 +137,10 @@ mod tests {
             }
             let mut restored = Locators::default();
             for number in locators.dirty_pages(0) {
-                let bytes = crate::codec::encode(&locators.page(number)).unwrap();
+                let bytes = locators.pages.take(number as usize).unwrap();
                 prop_assert!(restored.restore(number, crate::codec::decode(&bytes).unwrap()));
             }
-            prop_assert_eq!(&restored, &locators);
+            prop_assert_eq!(restored.len(), locators.len());
             for (at, locator) in all.iter().enumerate() {
                 prop_assert_eq!(restored.get(at as u64 + 1), Some(*locator));
             }

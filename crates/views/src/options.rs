@@ -2,11 +2,19 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use crate::error::LostPage;
+
 /// Starts a named thread of the views; a simulation gives its own.
 pub type Spawn = Arc<dyn Fn(String, Box<dyn FnOnce() + Send>) -> io::Result<()> + Send + Sync>;
 
 /// Says up to which Raft index everything is flushed here and committed; `None`: nothing yet.
 pub type Spillable = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// Runs what waits for the disk for a moment, on the same thread; `sillok_cluster` tells its runtime.
+pub type Blocking = fn(&mut dyn FnMut());
+
+/// What is done once a page is lost. Whoever needed it can be given no answer, so it does not return.
+pub type OnLost = fn(&LostPage) -> !;
 
 /// Threads of the operating system.
 pub fn os_threads() -> Spawn {
@@ -19,8 +27,12 @@ pub struct Options {
     /// The directory of the rows, usually `<data dir>/views`; made if absent. Rows that cannot be used are moved to
     /// `<dir>.aside.<n>` beside it. `None`: memory only.
     pub dir: Option<PathBuf>,
-    /// Bound of sled's cache, in bytes. It is read only when views are opened, so little is enough.
+    /// Bound of sled's cache, in bytes. What is read again soon is in the tables, so little is enough.
     pub cache_bytes: u64,
+    /// What the pages of friends, pushes and locators may occupy in memory, in bytes. Beyond it those that are on disk leave
+    /// memory, longest unused first, and are read again when they are needed; see `memory` for how exactly it is kept. Without
+    /// `dir`, or while the disk cannot be used, everything stays in memory.
+    pub memory_bytes: usize,
     /// Changed rows are written about this often; at least 10 ms. A slow disk stretches it.
     pub spill_every: Duration,
     /// Changed rows are written earlier once there are this many.
@@ -36,6 +48,10 @@ pub struct Options {
     pub spillable: Option<Spillable>,
     /// Starts the spill thread.
     pub spawn: Spawn,
+    /// Around each read of a page from disk.
+    pub blocking: Blocking,
+    /// Ends the process. The rows are condemned by then: the next start builds them anew.
+    pub on_lost: OnLost,
 }
 
 impl Options {
@@ -44,12 +60,15 @@ impl Options {
         Options {
             dir: None,
             cache_bytes: 32 << 20,
+            memory_bytes: 256 << 20,
             spill_every: Duration::from_secs(1),
             spill_rows: 4_096,
             cluster_id: None,
             boot_id: String::new(),
             spillable: None,
             spawn: os_threads(),
+            blocking: |read| read(),
+            on_lost: |lost| panic!("{lost}"),
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! views/rows/          sled
 //! views/mark           the newest spill that was fsynced, and in which boot of the machine
+//! views/condemned      why the rows are not to be used again
 //! views.aside.<n>/     what could not be used, the newest two, for whoever wants to know why
 //! ```
 
@@ -17,6 +18,7 @@ use bincode::{Decode, Encode};
 use crate::codec;
 
 const KEPT_ASIDE: usize = 2;
+const CONDEMNED: &str = "condemned";
 
 /// Says that a spill was fsynced.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -45,6 +47,20 @@ pub(crate) fn write_mark(dir: &Path, mark: &Mark) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Says that the rows are not to be used again, durably.
+pub(crate) fn condemn(dir: &Path, reason: &str) -> io::Result<()> {
+    let mut file = File::create(dir.join(CONDEMNED))?;
+    file.write_all(reason.as_bytes())?;
+    file.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
+/// Why the rows are not to be used.
+pub(crate) fn condemned(dir: &Path) -> Option<String> {
+    let reason = fs::read(dir.join(CONDEMNED)).ok()?;
+    Some(String::from_utf8_lossy(&reason).into_owned())
+}
+
 /// Moves the directory aside and leaves an empty one in its place. At most two are kept aside.
 pub(crate) fn move_aside(dir: &Path) -> io::Result<PathBuf> {
     let mut aside = asides(dir)?;
@@ -69,7 +85,8 @@ pub(crate) fn clear(dir: &Path) -> io::Result<()> {
     // Without the mark first, rows that are half removed would be taken for fsynced ones after a power cut.
     absent_is_fine(fs::remove_file(dir.join("mark")))?;
     File::open(dir)?.sync_all()?;
-    absent_is_fine(fs::remove_dir_all(rows_dir(dir)))
+    absent_is_fine(fs::remove_dir_all(rows_dir(dir)))?;
+    absent_is_fine(fs::remove_file(dir.join(CONDEMNED)))
 }
 
 /// Whether the disk takes a file here. sled tells a full disk from damage in no reliable way, and panics at some.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table 0 header         page 0                          what the channel is, counters, how long each list is
-//!       1 friends        page number/256
+//!       1 friends        page (number−1)/256
 //!       2 coupons        page place/32                   place: in the order of definition
 //!       3 batches        page revision                   one issue to an audience
 //!       4 tickets        page revision/256               issued one by one
@@ -13,7 +13,10 @@
 //!       9 digests        page (revision/64) mod 18       a ring
 //! ```
 //! Keys sort by table and page, and that is the order in which a channel can be put together again. Lists that only
-//! grow know their changed pages from what the disk has; of the others the changed pages are noted.
+//! grow know their changed pages from what the disk has; of the others the changed pages are noted. Pages of friends,
+//! locators and pushes may be on disk alone (see `memory`): each of them is read by itself.
+
+use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use hashbrown::HashSet;
@@ -21,32 +24,34 @@ use sillok_domain::{Channel, ChannelRow, TicketPlace, TicketStatus, Touched};
 
 use crate::{
     codec::{self, RowError},
-    digests::{self, DigestPage, DigestRing},
-    store::{AppliedRow, Row, key},
+    digests::{self, DigestPage, DigestRing, SetDigest},
+    memory::ChannelPages,
+    store::{AppliedRow, Row, StoreError, key, split_key},
     table::ChannelTable,
 };
 
 mod channel;
 mod coupon;
-mod friend;
+pub(crate) mod friend;
 mod ticket;
 
 use channel::ChannelPart;
 pub(crate) use coupon::CouponPlaces;
 
 const HEADER: u8 = 0;
-const FRIENDS: u8 = 1;
+pub(crate) const FRIENDS: u8 = 1;
 const COUPONS: u8 = 2;
 const BATCHES: u8 = 3;
 const TICKETS: u8 = 4;
 const BATCH_TICKETS: u8 = 5;
-const LOCATORS: u8 = 6;
-const PUSHES: u8 = 7;
+pub(crate) const LOCATORS: u8 = 6;
+pub(crate) const PUSHES: u8 = 7;
 const BULKS: u8 = 8;
 const DIGESTS: u8 = 9;
 
-const FRIENDS_A_PAGE: u32 = 256;
 const COUPONS_A_PAGE: u64 = 32;
+/// Of those that hold tickets of a batch.
+const HOLDERS_A_PAGE: u32 = 256;
 const TICKET_REVISIONS_A_PAGE: u64 = 256;
 
 /// What the disk has of a channel, or will have once the spill under way is written.
@@ -108,7 +113,7 @@ struct Header {
 
 fn note_ticket(dirty: &mut Dirty, batches: &[u64], issued_revision: u64, friend_number: u32) {
     if batches.binary_search(&issued_revision).is_ok() {
-        dirty.batch_tickets.insert(issued_revision << 24 | u64::from(friend_number / FRIENDS_A_PAGE));
+        dirty.batch_tickets.insert(issued_revision << 24 | u64::from(friend_number / HOLDERS_A_PAGE));
     } else {
         dirty.tickets.insert(issued_revision / TICKET_REVISIONS_A_PAGE);
     }
@@ -118,7 +123,7 @@ impl ChannelTable {
     /// Notes what an event changed, after it was applied.
     pub(crate) fn touch(&mut self, touched: &Touched<'_>) {
         if let Some(number) = touched.friend {
-            self.dirty.friends.insert(u64::from(number / FRIENDS_A_PAGE));
+            self.dirty.friends.insert(friend::page_of(number));
         }
         if let Some(id) = touched.coupon.filter(|id| self.channel.coupon_view(id).is_some()) {
             let place = self.coupons.place(id);
@@ -133,12 +138,14 @@ impl ChannelTable {
         }
     }
 
-    /// The disk has none of its rows any more.
+    /// The disk has none of its rows any more. Every page must be in memory.
     pub(crate) fn forget_disk(&mut self) {
         self.on_disk = OnDisk::default();
         self.is_dirty = true;
-        let Some(channel) = self.channel.channel_row() else { return };
-        (0..=channel.friend_count / FRIENDS_A_PAGE).for_each(|page| self.dirty.friends.insert(u64::from(page)));
+        self.channel.forget_stored_friends();
+        self.locators.pages.forget_copies();
+        self.sends.pages.forget_copies();
+        (0..self.channel.friend_pages()).for_each(|page| self.dirty.friends.insert(u64::from(page)));
         (0..self.coupons.pages()).for_each(|page| self.dirty.coupons.insert(page));
         let every = TicketPlace { issued_revision: 0, friend_number: 0 };
         for row in self.channel.ticket_rows(every) {
@@ -174,6 +181,7 @@ impl ChannelTable {
         put(HEADER, 0, codec::encode(&header)?);
         for page in self.dirty.friends.take() {
             put(FRIENDS, page, friend::page(&self.channel, page)?);
+            self.channel.friend_page_taken(page as u32);
         }
         for page in self.dirty.coupons.take() {
             put(COUPONS, page, coupon::page(&self.channel, self.coupons.page(page))?);
@@ -188,11 +196,11 @@ impl ChannelTable {
             put(BATCH_TICKETS, page, ticket::batch_page(&self.channel, page)?);
         }
         for page in self.locators.dirty_pages(self.on_disk.revision) {
-            put(LOCATORS, page, codec::encode(&self.locators.page(page))?);
+            put(LOCATORS, page, self.locators.pages.take(page as usize)?);
         }
         let (push_pages, new_bulks) = self.sends.dirty((self.on_disk.pushes, self.on_disk.bulks));
         for page in push_pages {
-            put(PUSHES, page as u64, codec::encode(&self.sends.page(page))?);
+            put(PUSHES, page as u64, self.sends.pages.take(page)?);
         }
         for bulk in new_bulks {
             put(BULKS, bulk as u64, codec::encode(&self.sends.bulk_row(bulk))?);
@@ -203,6 +211,63 @@ impl ChannelTable {
         self.on_disk = OnDisk { revision: channel.revision, pushes, bulks, batches: self.batches.len() };
         self.is_dirty = false;
         Ok(())
+    }
+
+    /// A row that was taken stands on disk for certain, under this digest.
+    pub(crate) fn stored(&mut self, key: &[u8], digest: u64) -> Result<(), StoreError> {
+        let (_, table, page) = split_key(key)?;
+        self.page_stored(table, page, digest);
+        Ok(())
+    }
+
+    fn page_stored(&mut self, table: u8, page: u64, digest: u64) {
+        match table {
+            FRIENDS => self.channel.friend_page_stored(page as u32, digest),
+            LOCATORS => self.locators.pages.stored(page as usize, digest),
+            PUSHES => self.sends.pages.stored(page as usize, digest),
+            // The others never leave memory.
+            _ => {}
+        }
+    }
+
+    /// A row was read at the start: its page is as it is on disk.
+    fn restored(&mut self, table: u8, page: u64, digest: u64) {
+        match table {
+            FRIENDS => self.channel.friend_page_taken(page as u32),
+            LOCATORS => self.locators.pages.taken(page as usize),
+            PUSHES => self.sends.pages.taken(page as usize),
+            _ => return,
+        }
+        self.page_stored(table, page, digest);
+    }
+
+    /// Drops pages from memory that are stored and were not asked for since the sweep before, from the place of a page on and
+    /// for as long as it `goes_on`. The place to go on from; `None` at the end.
+    pub(crate) fn sweep(&mut self, from: usize, goes_on: impl Fn() -> bool) -> Option<usize> {
+        let friends = self.channel.friend_pages() as usize;
+        if from < friends {
+            let at = self.channel.sweep(from as u32, &goes_on) as usize;
+            if at < friends {
+                return Some(at);
+            }
+        }
+        let pushes = friends + self.sends.pages.len();
+        if from < pushes {
+            let at = friends + self.sends.pages.sweep(from.saturating_sub(friends), &goes_on);
+            if at < pushes {
+                return Some(at);
+            }
+        }
+        let end = pushes + self.locators.pages.len();
+        let at = pushes + self.locators.pages.sweep(from.saturating_sub(pushes), &goes_on);
+        (at < end).then_some(at)
+    }
+
+    /// Brings every page into memory.
+    pub(crate) fn recall(&self) {
+        self.channel.recall_friends();
+        self.sends.pages.recall();
+        self.locators.pages.recall();
     }
 }
 
@@ -224,16 +289,27 @@ pub(crate) enum RestoreError {
 }
 
 /// A channel on its way back: rows come in order of their keys, the header first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Restoring {
     table: ChannelTable,
     header: Option<(Header, ChannelRow)>,
     digests: Vec<DigestPage>,
+    /// Count and digest of the friend list, from the friends so far.
+    friend_list: (u64, SetDigest),
+    pages: Arc<ChannelPages>,
+    /// Where the next sweep of its pages begins.
+    hand: usize,
 }
 
 impl Restoring {
-    /// Takes one row.
-    pub(crate) fn row(&mut self, table: u8, page: u64, bytes: &[u8]) -> Result<(), RestoreError> {
+    /// Nothing is there yet.
+    pub(crate) fn new(pages: Arc<ChannelPages>) -> Restoring {
+        let (table, friend_list) = (ChannelTable::kept(&pages), Default::default());
+        Restoring { table, header: None, digests: Vec::new(), friend_list, pages, hand: 0 }
+    }
+
+    /// Takes one row, which the disk has under this digest, and keeps the budget.
+    pub(crate) fn row(&mut self, table: u8, page: u64, bytes: &[u8], digest: u64) -> Result<(), RestoreError> {
         if (table == HEADER) != self.header.is_none() {
             return Err(RestoreError::Order);
         }
@@ -243,12 +319,18 @@ impl Restoring {
                 let header: Header = codec::decode(bytes)?;
                 let channel = header.channel.row()?;
                 into.channel = Channel::restore(&channel);
+                into.channel.keep(self.pages.clone());
                 into.changed = (&header.changed).into();
                 into.refused = header.refused.iter().map(|(kind, reason, count)| ((*kind, *reason), *count)).collect();
                 self.header = Some((header, channel));
                 true
             }
-            FRIENDS => friend::restore(&mut into.channel, page, bytes)?,
+            FRIENDS => {
+                let follows = friend::restore(&mut into.channel, page, bytes)?;
+                // Now, while they are in memory.
+                into.add_to_friend_list(friend::numbers(page), &mut self.friend_list);
+                follows
+            }
             COUPONS => coupon::restore(&mut into.channel, &mut into.coupons, page, bytes)?,
             BATCHES => {
                 let follows = into.batches.last().is_none_or(|last| *last < page);
@@ -269,7 +351,12 @@ impl Restoring {
             }
             _ => false,
         };
-        if follows { Ok(()) } else { Err(RestoreError::Order) }
+        if !follows {
+            return Err(RestoreError::Order);
+        }
+        into.restored(table, page, digest);
+        self.pages.memory().make_room_in(into, &mut self.hand);
+        Ok(())
     }
 
     /// The channel, if the rows made a whole.
@@ -278,7 +365,7 @@ impl Restoring {
         let (header, channel) = self.header.ok_or(RestoreError::Incomplete)?;
         table.channel.restored(&channel)?;
         table.digests = DigestRing::restore(channel.revision, self.digests).ok_or(RestoreError::Incomplete)?;
-        if table.friend_list_anew() != (table.digests.count, table.digests.list) {
+        if self.friend_list != (table.digests.count, table.digests.list) {
             return Err(RestoreError::FriendList);
         }
         let (pushes, bulks) = table.sends.lens();

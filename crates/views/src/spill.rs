@@ -11,6 +11,7 @@
 //! never ahead of the chronicle beside them.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -23,10 +24,11 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     applied::Applied,
+    memory::Memory,
     options::{Options, Spillable},
     place::{self, Mark},
     store::{Row, Spill, Store, StoreError},
-    views::Shared,
+    views::{Cell, Shared},
 };
 
 /// How long a spill that was taken waits for the local flush before it is put off until the next is due.
@@ -113,15 +115,15 @@ impl Spiller {
     pub(crate) fn start(
         &self,
         shared: Arc<Shared>,
-        store: Option<Store>,
-        durable: Option<Applied>,
+        memory: Arc<Memory>,
+        loaded: (Option<Store>, Option<Applied>, Option<String>),
         dir: &Path,
         options: &Options,
-        trouble: Option<String>,
     ) {
+        let (store, durable, trouble) = loaded;
         let mut state = self.control.state.lock();
         if state.closing {
-            return;
+            return memory.detach();
         }
         state.durable = durable;
         state.trouble = trouble.map(Into::into);
@@ -130,6 +132,7 @@ impl Spiller {
         let thread = Thread {
             control: Arc::clone(&self.control),
             shared,
+            memory,
             is_fresh: false,
             store,
             taken: None,
@@ -217,17 +220,26 @@ impl Drop for Spiller {
 struct Thread {
     control: Arc<Control>,
     shared: Arc<Shared>,
+    memory: Arc<Memory>,
     /// `None` after a failure, until a fresh one could be made.
     store: Option<Store>,
     /// The store is empty and the tables do not know it yet.
     is_fresh: bool,
     /// Rows that wait for the local flush.
-    taken: Option<(Spill, Vec<Row>)>,
+    taken: Option<Taken>,
     dir: PathBuf,
     cache_bytes: u64,
     boot_id: String,
     every: Duration,
     backoff: Duration,
+}
+
+/// What changed, at one moment.
+struct Taken {
+    spill: Spill,
+    rows: Vec<Row>,
+    /// Which rows are whose.
+    channels: Vec<(Cell, Range<usize>)>,
 }
 
 impl Thread {
@@ -267,11 +279,15 @@ impl Thread {
     }
 
     /// What sled holds after a failure is nobody's guess, and a sync that failed once may succeed the next time without
-    /// having written anything. So the rows are written anew, all of them, into an empty store.
+    /// having written anything. So the rows are written anew, all of them, into an empty store. What only the disk has is
+    /// taken into memory before, whatever the budget: what comes back as it was written is good.
     fn broken(&mut self, error: &StoreError) {
         tracing::error!(%error, dir = %self.dir.display(), again_in = ?self.backoff,
             "the views could not be written to disk; answers stay right, the next start folds more of the chronicle");
         metrics::counter!("sillok_views_spill_failures_total").increment(1);
+        self.memory.stop_evicting();
+        let cells: Vec<Cell> = self.shared.channels.read().values().cloned().collect();
+        cells.iter().for_each(|cell| cell.read().recall());
         self.drop_store();
         self.taken = None;
         self.control.state.lock().trouble = Some(format!("{}: {error}", self.dir.display()).into());
@@ -279,6 +295,7 @@ impl Thread {
     }
 
     fn drop_store(&mut self) {
+        self.memory.detach();
         if let Some(store) = self.store.take() {
             store.close();
         }
@@ -308,24 +325,23 @@ impl Thread {
         // Rows of an earlier look come first; what changed since is another spill.
         loop {
             let was_waiting = self.taken.is_some();
-            let Some((spill, rows)) =
-                self.taken.take().map_or_else(|| self.take(cluster_id), |taken| Ok(Some(taken)))?
-            else {
+            let Some(taken) = self.taken.take().map_or_else(|| self.take(cluster_id), |taken| Ok(Some(taken)))? else {
                 return Ok(true);
             };
-            if !self.is_flushed(spill.applied.index) {
-                self.taken = Some((spill, rows));
+            if !self.is_flushed(taken.spill.applied.index) {
+                self.taken = Some(taken);
                 return Ok(false);
             }
-            self.write(spill, rows)?;
+            self.write(taken)?;
             if !was_waiting {
                 return Ok(true);
             }
         }
     }
 
-    fn write(&mut self, spill: Spill, rows: Vec<Row>) -> Result<(), StoreError> {
+    fn write(&mut self, taken: Taken) -> Result<(), StoreError> {
         let began = Instant::now();
+        let Taken { spill, rows, channels } = taken;
         let applied = spill.applied;
         let control = Arc::clone(&self.control);
         let step = |step| {
@@ -335,12 +351,21 @@ impl Thread {
         };
         step(Step::Taken);
         let store = self.store()?;
-        let number = store.write(spill, rows, || step(Step::BetweenBatches))?;
+        let (number, digests) = store.write(spill, &rows, || step(Step::BetweenBatches))?;
         step(Step::Written);
         store.sync()?;
         step(Step::Synced);
         place::write_mark(&self.dir, &Mark { boot_id: self.boot_id.clone(), spill: number })?;
         step(Step::Marked);
+        // From here on what was taken, and did not change since, may leave memory.
+        for (cell, range) in channels {
+            let mut table = cell.write();
+            for ((key, _), digest) in rows[range.clone()].iter().zip(&digests[range]) {
+                table.stored(key, *digest)?;
+            }
+        }
+        self.memory.stored();
+        self.memory.make_room(&self.shared.channels);
         let mut state = self.control.state.lock();
         state.durable = Some(applied);
         if state.trouble.take().is_some() {
@@ -366,7 +391,7 @@ impl Thread {
 
     /// Takes what changed, between two entries; `None`: nothing did. Only taking holds the fold, and whoever reads at one
     /// position.
-    fn take(&mut self, cluster_id: [u8; 16]) -> Result<Option<(Spill, Vec<Row>)>, StoreError> {
+    fn take(&mut self, cluster_id: [u8; 16]) -> Result<Option<Taken>, StoreError> {
         if self.store.is_none() {
             self.control.state.lock().durable = None;
             self.store()?;
@@ -378,13 +403,17 @@ impl Thread {
         };
         if std::mem::take(&mut self.is_fresh) {
             fold.forget_disk();
+            // Not before: what was stored was stored in the one before.
+            self.store.iter().for_each(|store| self.memory.attach(store.reader()));
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut channels) = (Vec::new(), Vec::new());
         for (id, cell) in fold.take_dirty() {
+            let first = rows.len();
             cell.write().take_rows(&id, &mut rows)?;
+            channels.push((cell, first..rows.len()));
         }
         self.control.dirty_rows.store(0, Ordering::Relaxed);
-        Ok(Some((Spill { cluster_id, boot_id: self.boot_id.clone(), applied }, rows)))
+        Ok(Some(Taken { spill: Spill { cluster_id, boot_id: self.boot_id.clone(), applied }, rows, channels }))
     }
 
     /// Whether this entry is flushed here; waits a moment for it.

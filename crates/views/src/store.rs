@@ -26,8 +26,9 @@ use crate::{
 
 /// Bytes of one part of a row.
 const PART_BYTES: usize = 64 << 10;
-/// One sled batch takes about so many bytes of rows; a larger spill takes several, and its last has the meta row.
-const BATCH_BYTES: usize = if cfg!(test) { 256 << 10 } else { 32 << 20 };
+/// One sled batch takes about so many bytes of rows; a larger spill takes several, and its last has the meta row. While sled
+/// takes a batch nobody reads from it.
+const BATCH_BYTES: usize = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 const META_KEY: [u8; 1] = [0];
 
 /// A logical row: its key without the part, and its bytes.
@@ -127,10 +128,10 @@ impl Store {
         self.meta.as_ref()
     }
 
-    /// Gives every logical row in order of its key, then checks the sum over all of them.
+    /// Gives every logical row in order of its key, with its digest, then checks the sum over all of them.
     pub(crate) fn read_all<E: From<StoreError>>(
         &self,
-        mut row: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+        mut row: impl FnMut(&[u8], &[u8], u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut sum = SetDigest::default();
         let mut rows = self.db.iter().filter(|item| !matches!(item, Ok((key, _)) if **key == META_KEY));
@@ -148,8 +149,9 @@ impl Store {
                 part += 1;
                 continue;
             }
-            sum.add(&row_hash(logical, &value));
-            row(logical, &value)?;
+            let hash = row_hash(logical, &value);
+            sum.add(&hash);
+            row(logical, &value, digest(&hash))?;
             value.clear();
             part = 0;
         }
@@ -158,20 +160,29 @@ impl Store {
     }
 
     /// Writes changed rows and then the meta row; `between` is called before each batch after the first. Survives a
-    /// killed process from here on, and a power cut only after [`Store::sync`].
-    pub(crate) fn write(&mut self, spill: Spill, rows: Vec<Row>, mut between: impl FnMut()) -> Result<u64, StoreError> {
+    /// killed process from here on, and a power cut only after [`Store::sync`]. The number of the spill, and each row's
+    /// digest.
+    pub(crate) fn write(
+        &mut self,
+        spill: Spill,
+        rows: &[Row],
+        mut between: impl FnMut(),
+    ) -> Result<(u64, Vec<u64>), StoreError> {
         let mut sum = self.meta.as_ref().map(|meta| meta.rows).unwrap_or_default();
         let number = self.meta.as_ref().map_or(1, |meta| meta.spill + 1);
         let mut batch = sled::Batch::default();
         let mut batch_bytes = 0;
+        let mut digests = Vec::with_capacity(rows.len());
         for (key, value) in rows {
             if batch_bytes > BATCH_BYTES {
                 guarded(|| Ok(self.db.apply_batch(std::mem::take(&mut batch))?))?;
                 between();
                 batch_bytes = 0;
             }
-            let old_parts = self.take_old(&key, &mut sum)?;
-            sum.add(&row_hash(&key, &value));
+            let old_parts = self.take_old(key, &mut sum)?;
+            let hash = row_hash(key, value);
+            sum.add(&hash);
+            digests.push(digest(&hash));
             let new_parts = value.len().div_ceil(PART_BYTES).max(1);
             let mut rest = &value[..];
             for part in 0..new_parts {
@@ -179,11 +190,11 @@ impl Store {
                 let mut stored = Vec::with_capacity(bytes.len() + 1);
                 stored.push(u8::from(part + 1 < new_parts));
                 stored.extend_from_slice(bytes);
-                batch.insert(with_part(&key, part)?, stored);
+                batch.insert(with_part(key, part)?, stored);
                 rest = after;
             }
             for part in new_parts..old_parts {
-                batch.remove(with_part(&key, part)?);
+                batch.remove(with_part(key, part)?);
             }
             batch_bytes += value.len();
         }
@@ -197,24 +208,19 @@ impl Store {
         batch.insert(&META_KEY, codec::encode(&meta)?);
         guarded(|| Ok(self.db.apply_batch(batch)?))?;
         self.meta = Some(meta);
-        Ok(number)
+        Ok((number, digests))
+    }
+
+    /// Reads beside this store's writes.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader { db: self.db.clone() }
     }
 
     /// Takes the row's present value out of the sum; says how many parts it has.
     fn take_old(&self, key: &[u8], sum: &mut SetDigest) -> Result<usize, StoreError> {
-        let mut old = Vec::new();
-        for part in 0.. {
-            let Some(stored) = guarded(|| Ok(self.db.get(with_part(key, part)?)?))? else {
-                return if part == 0 { Ok(0) } else { Err(StoreError::Key) };
-            };
-            let (&more, bytes) = stored.split_first().ok_or(StoreError::Key)?;
-            old.extend_from_slice(bytes);
-            if more == 0 {
-                sum.subtract(&row_hash(key, &old));
-                return Ok(part + 1);
-            }
-        }
-        Err(StoreError::Key)
+        let Some((old, parts)) = get(&self.db, key)? else { return Ok(0) };
+        sum.subtract(&row_hash(key, &old));
+        Ok(parts)
     }
 
     /// sled's own flush is `sync_file_range`; this makes every file of it durable.
@@ -234,6 +240,55 @@ impl Store {
             Ok(())
         });
     }
+}
+
+/// Single rows, read on any thread while the store is written. sled stays open until it is closed.
+pub(crate) struct Reader {
+    db: sled::Db,
+}
+
+impl Reader {
+    /// A logical row and its digest. Whoever asks knows that it is not written at the same time.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+        let row = get(&self.db, key)?;
+        Ok(row.map(|(value, _)| {
+            let digest = digest(&row_hash(key, &value));
+            (value, digest)
+        }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn tamper(&self, key: &[u8]) {
+        let key = with_part(key, 0).unwrap();
+        let mut stored = self.db.get(&key).unwrap().expect("there is such a row").to_vec();
+        let last = stored.len() - 1;
+        stored[last] ^= 1;
+        self.db.insert(key, stored).unwrap();
+    }
+
+    /// As [`Store::close`].
+    pub(crate) fn close(self) {
+        let _ = guarded(|| {
+            drop(self);
+            Ok(())
+        });
+    }
+}
+
+/// A logical row, and of how many parts it is.
+fn get(db: &sled::Db, key: &[u8]) -> Result<Option<(Vec<u8>, usize)>, StoreError> {
+    let mut value = Vec::new();
+    for part in 0.. {
+        let Some(stored) = guarded(|| Ok(db.get(with_part(key, part)?)?))? else {
+            return if part == 0 { Ok(None) } else { Err(StoreError::Key) };
+        };
+        let (&more, bytes) = stored.split_first().ok_or(StoreError::Key)?;
+        value.extend_from_slice(bytes);
+        if more == 0 {
+            return Ok(Some((value, part + 1)));
+        }
+    }
+    Err(StoreError::Key)
 }
 
 /// fsyncs every file under `dir` and then the directories.
@@ -267,6 +322,11 @@ fn row_hash(key: &[u8], value: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes()).update(key).update(value);
     *hasher.finalize().as_bytes()
+}
+
+/// What memory keeps of a row that only the disk has.
+fn digest(hash: &[u8; 32]) -> u64 {
+    hash.iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
 }
 
 fn with_part(key: &[u8], part: usize) -> Result<Vec<u8>, StoreError> {

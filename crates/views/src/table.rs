@@ -1,14 +1,15 @@
 //! What one channel holds: the domain's state, and beside it what only readers ask for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use roaring::RoaringBitmap;
-use sillok_domain::{Channel, Event, FriendStatus, Load, TicketPlace, touched};
+use sillok_domain::{Channel, Event, FriendStatus, Load as _, TicketPlace, touched};
 
 use crate::{
     applied::Applied,
     digests::{DigestRing, Digests, SetDigest, Stored},
     locators::{Locator, Locators},
+    memory::ChannelPages,
     rows::{CouponPlaces, Dirty, OnDisk},
     sends::{Bulk, SendKind, SendRow, Sends},
 };
@@ -61,6 +62,15 @@ impl Default for ChannelTable {
 }
 
 impl ChannelTable {
+    /// A channel of which nothing is known, whose pages may leave memory.
+    pub(crate) fn kept(pages: &Arc<ChannelPages>) -> ChannelTable {
+        let mut table = ChannelTable::default();
+        table.channel.keep(pages.clone());
+        table.locators.pages.keep(Arc::clone(pages));
+        table.sends.pages.keep(Arc::clone(pages));
+        table
+    }
+
     /// Where the event of this revision is stored.
     pub fn locate(&self, revision: u64) -> Option<Locator> {
         self.locators.get(revision)
@@ -132,6 +142,15 @@ impl ChannelTable {
         *self.refused.entry((command_kind, reason)).or_default() += 1;
     }
 
+    /// Reads from disk what folding these will change.
+    pub(crate) fn bring_in<'a>(&self, events: impl Iterator<Item = &'a Event>) {
+        // The revision does not matter for which friend it is.
+        let friends = events.filter_map(|event| touched(event, 0).friend);
+        for number in friends {
+            self.channel.friend(number);
+        }
+    }
+
     /// Folds the next event of the channel.
     pub(crate) fn apply(&mut self, locator: Locator, stored: &Stored<'_>, event: &Event, scratch: &mut Vec<u8>) {
         let touched = touched(event, stored.revision);
@@ -164,19 +183,17 @@ impl ChannelTable {
         }
     }
 
-    /// Count and digest of the friend list, computed from the friends.
-    pub(crate) fn friend_list_anew(&self) -> (u64, SetDigest) {
-        let (mut count, mut list, mut row) = (0, SetDigest::default(), Vec::new());
-        let end = self.channel.summary().map_or(1, |summary| summary.next_friend_number);
-        for friend in (1..end).filter_map(|number| self.channel.friend_view(number)) {
+    /// Adds these friends to count and digest of a friend list.
+    pub(crate) fn add_to_friend_list(&self, numbers: RangeInclusive<u32>, (count, list): &mut (u64, SetDigest)) {
+        let mut row = Vec::new();
+        for friend in numbers.map_while(|number| self.channel.friend_view(number)) {
             if friend.state.status != FriendStatus::Removed {
                 row.clear();
                 friend.digest_input(&mut row);
                 list.add(blake3::hash(&row).as_bytes());
-                count += 1;
+                *count += 1;
             }
         }
-        (count, list)
     }
 
     pub(crate) fn ticket_place(&self, id: &str) -> Option<TicketPlace> {
@@ -186,7 +203,8 @@ impl ChannelTable {
     fn send_index(&mut self, revision: u64, event: &Event) {
         let (kind, audience, unit_price_won) = match event {
             Event::PushAccepted { friend_number, unit_price_won, .. } => {
-                return self.sends.push(revision, *friend_number, *unit_price_won);
+                self.sends.push(revision, *friend_number, *unit_price_won);
+                return;
             }
             Event::NarrowcastAccepted { audience, unit_price_won, .. } => {
                 (SendKind::Narrowcast, audience, *unit_price_won)

@@ -13,6 +13,7 @@ use crate::{
     error::FoldError,
     fold::FoldState,
     load,
+    memory::{ChannelPages, Memory},
     options::Options,
     spill::Spiller,
     table::ChannelTable,
@@ -34,6 +35,8 @@ pub struct Views {
 /// What the fold, the readers and the spill thread share. Empty until [`Views::load`].
 #[derive(Default)]
 pub(crate) struct Shared {
+    /// `None`: everything stays in memory.
+    memory: Option<Arc<Memory>>,
     pub(crate) fold: Mutex<FoldState>,
     pub(crate) channels: RwLock<BTreeMap<Arc<str>, Cell>>,
     pub(crate) applied: RwLock<Option<Applied>>,
@@ -47,13 +50,34 @@ impl Shared {
         *self.channels.write() = channels;
         *self.applied.write() = applied;
     }
+
+    /// A channel that was never opened.
+    pub(crate) fn new_channel(&self, id: &Arc<str>) -> ChannelTable {
+        match &self.memory {
+            Some(memory) => ChannelTable::kept(&ChannelPages::new(Arc::clone(id), Arc::clone(memory))),
+            None => ChannelTable::default(),
+        }
+    }
+
+    /// Whether pages may have to be read from disk.
+    pub(crate) fn has_evicted(&self) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.has_evicted())
+    }
+
+    /// Comes before whatever may bring pages into memory; no table may be locked.
+    fn make_room(&self) {
+        if let Some(memory) = &self.memory {
+            memory.make_room(&self.channels);
+        }
+    }
 }
 
 impl Views {
     /// Empty views. Nothing is read and nothing can fail: starting never waits for a view.
     pub fn new(options: Options) -> Views {
         let spiller = options.dir.is_some().then(|| Arc::new(Spiller::new(&options)));
-        Views { shared: Arc::default(), spiller, options: Arc::new(options) }
+        let memory = options.dir.as_ref().map(|dir| Arc::new(Memory::new(dir, &options)));
+        Views { shared: Arc::new(Shared { memory, ..Shared::default() }), spiller, options: Arc::new(options) }
     }
 
     /// Loads the rows of `options.dir`, before anything is folded; takes as long as reading them takes. Then the caller
@@ -65,10 +89,14 @@ impl Views {
     /// itself cannot be used (full, no descriptors, no permission) they stay where they are, the views go on in memory
     /// and say so ([`Views::trouble`]), and writing is tried again and again.
     pub fn load(&self, admissible: impl FnOnce(&Applied) -> bool) {
-        let (Some(spiller), Some(dir)) = (&self.spiller, &self.options.dir) else { return };
-        let loaded = load::open(dir, &self.options, spiller.cluster_id(), admissible);
+        let (Some(spiller), Some(dir), Some(memory)) = (&self.spiller, &self.options.dir, &self.shared.memory) else {
+            return;
+        };
+        let loaded = load::open(dir, &self.options, spiller.cluster_id(), memory, admissible);
         self.shared.install(loaded.applied, loaded.channels);
-        spiller.start(Arc::clone(&self.shared), loaded.store, loaded.applied, dir, &self.options, loaded.trouble);
+        memory.tell();
+        let rows = (loaded.store, loaded.applied, loaded.trouble);
+        spiller.start(Arc::clone(&self.shared), Arc::clone(memory), rows, dir, &self.options);
     }
 
     /// Views that are loaded.
@@ -109,6 +137,7 @@ impl Views {
     /// # Errors
     /// Nothing was folded, the tables stand at the entry before, and the same entry gives the same error again.
     pub fn fold(&self, index: u64, term: u64, kind: u8, payload: &Bytes) -> Result<Folded, FoldError> {
+        self.make_room_for_fold();
         let mut fold = self.shared.fold.lock();
         let folded = fold.entry(&self.shared, index, term, kind, payload)?;
         let dirty_rows = fold.dirty_rows();
@@ -119,8 +148,21 @@ impl Views {
         Ok(folded)
     }
 
+    /// What changed cannot leave memory before it is spilled. Where it alone is more than the budget, folding waits for a spill;
+    /// once, however that ends, because a disk that is slow or full must not stop it.
+    fn make_room_for_fold(&self) {
+        self.shared.make_room();
+        if let (Some(spiller), Some(memory)) = (&self.spiller, &self.shared.memory) {
+            if memory.is_full() {
+                spiller.spill_and_wait();
+            }
+            memory.tell();
+        }
+    }
+
     /// Runs `f` under the read lock of one channel; `None` if it was never opened. `f` must not call these views.
     pub fn with_channel<R>(&self, channel_id: &str, f: impl FnOnce(Option<&ChannelTable>) -> R) -> R {
+        self.shared.make_room();
         let cell = self.shared.channels.read().get(channel_id).cloned();
         match cell {
             Some(cell) => f(Some(&cell.read())),
@@ -131,6 +173,7 @@ impl Views {
     /// As [`Views::with_channel`], and says what the answer speaks for: every event of the channel up to there, and
     /// none after.
     pub fn read_channel<R>(&self, channel_id: &str, f: impl FnOnce(Option<&ChannelTable>, Option<Applied>) -> R) -> R {
+        self.shared.make_room();
         // A channel that is missing after this moment was missing at it.
         let before = self.applied();
         let cell = self.shared.channels.read().get(channel_id).cloned();
@@ -152,6 +195,7 @@ impl Views {
         limit: usize,
         mut f: impl FnMut(&str, &ChannelTable),
     ) -> Option<Applied> {
+        self.shared.make_room();
         let _fold = self.shared.fold.lock();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         for (id, cell) in self.shared.channels.read().range::<str, _>((from, Bound::Unbounded)).take(limit) {
@@ -202,11 +246,30 @@ impl Views {
         self.spiller.as_ref().and_then(|spiller| spiller.durable())
     }
 
-    /// Spills what is left, if that is allowed, and ends the spill thread. Reading and folding still work after it.
+    /// Spills what is left, if that is allowed, ends the spill thread and closes the rows. Nothing is folded any more, and
+    /// whoever reads what only the disk has panics.
     pub fn close(&self) {
+        if self.shared.memory.is_some() {
+            self.shared.fold.lock().close();
+        }
         if let Some(spiller) = &self.spiller {
             spiller.close();
         }
+        if let Some(memory) = &self.shared.memory {
+            memory.detach();
+        }
+    }
+
+    /// What the pages in memory occupy.
+    #[cfg(test)]
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.shared.memory.as_ref().map_or(0, |memory| memory.resident_bytes())
+    }
+
+    /// Changes a byte of a row on disk.
+    #[cfg(test)]
+    pub(crate) fn tamper(&self, key: &[u8]) {
+        self.shared.memory.as_ref().expect("rows").tamper(key);
     }
 
     #[cfg(test)]

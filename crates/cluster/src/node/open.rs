@@ -20,8 +20,8 @@ use crate::{
     clocks::Clocks,
     commit::CommitPointer,
     core::{Core, Leadership},
-    execution::ChronicleWork,
-    failure::{Failure, FailureKind, FailureSink},
+    execution::{self, ChronicleWork},
+    failure::{self, Failure, FailureKind, FailureSink},
     log_store::LogStore,
     network::{
         AddressBook, Contact, Departures, Fence, Guard, LocalIdentity, NetworkFactory, NodeIdentity, Peers, Unanswered,
@@ -351,11 +351,14 @@ fn views_options(options: &NodeOptions, identity: &Identity, chronicle: &Chronic
     sillok_views::Options {
         dir,
         cache_bytes: options.views.cache_bytes,
+        memory_bytes: options.views.memory_bytes,
         spill_every: options.views.spill_every,
         cluster_id: identity.cluster_id,
         boot_id: boot_id.trim().to_owned(),
         // Asked when a spill is due, so that the fold never waits for the next telling.
         spillable: Some(Arc::new(move || chronicle.flushed().map(|flushed| flushed.index))),
+        blocking: execution::in_place,
+        on_lost: failure::lost_page,
         ..sillok_views::Options::in_memory()
     }
 }

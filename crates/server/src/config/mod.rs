@@ -169,6 +169,9 @@ pub struct ChronicleSection {
 pub struct ViewsSection {
     /// What the views' store may cache in memory, in bytes.
     pub cache_bytes: u64,
+    /// What friends, pushes and locators may occupy in memory, in bytes; beyond it they are read from disk when they are
+    /// needed; from 1 MiB.
+    pub memory_bytes: usize,
     /// Changed rows are written about this often, in milliseconds; a restart folds what came after the last time.
     pub spill_ms: u64,
 }

@@ -229,6 +229,9 @@ fn limits(config: &NodeConfig, problems: &mut Vec<Problem>) {
     if config.views.cache_bytes < MIB as u64 {
         say(problems, "views.cache_bytes", "must be at least 1,048,576 (1 MiB)");
     }
+    if config.views.memory_bytes < MIB {
+        say(problems, "views.memory_bytes", "must be at least 1,048,576 (1 MiB)");
+    }
     if !(10..=600_000).contains(&config.views.spill_ms) {
         say(problems, "views.spill_ms", "must be 10 to 600,000");
     }

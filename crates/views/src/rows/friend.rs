@@ -1,10 +1,10 @@
-//! 256 friends a page, ascending by number from page·256:
+//! 256 friends a page, ascending by number from page·256 + 1:
 //! `[[user key][status u8][source u8][consents u8][[key][value]…][added_revision][added_at]…]`
 
 use bincode::{Decode, Encode};
-use sillok_domain::{Attribute, Channel, Consents, FriendRow, FriendSource, FriendStatus};
+use sillok_domain::{Attribute, Channel, Consents, FRIENDS_A_PAGE, FriendRow, FriendSource, FriendStatus};
 
-use super::{FRIENDS_A_PAGE, RestoreError};
+use super::RestoreError;
 use crate::codec::{self, RowError};
 
 /// What is written, borrowed from the channel: spilling holds the fold, so nothing is copied twice.
@@ -33,9 +33,15 @@ struct FriendIn {
     added_at: i64,
 }
 
-fn numbers(page: u64) -> std::ops::RangeInclusive<u32> {
-    let first = page as u32 * FRIENDS_A_PAGE;
-    first..=first + (FRIENDS_A_PAGE - 1)
+/// Of a page that is full.
+pub(super) fn numbers(page: u64) -> std::ops::RangeInclusive<u32> {
+    let first = (page as u32).saturating_mul(FRIENDS_A_PAGE).saturating_add(1);
+    first..=first.saturating_add(FRIENDS_A_PAGE - 1)
+}
+
+/// Which page a friend is on.
+pub(super) fn page_of(number: u32) -> u64 {
+    u64::from(number.saturating_sub(1) / FRIENDS_A_PAGE)
 }
 
 pub(super) fn page(channel: &Channel, page: u64) -> Result<Vec<u8>, RowError> {
@@ -53,12 +59,10 @@ pub(super) fn page(channel: &Channel, page: u64) -> Result<Vec<u8>, RowError> {
     codec::encode(&friends.collect::<Vec<_>>())
 }
 
-pub(super) fn restore(channel: &mut Channel, page: u64, bytes: &[u8]) -> Result<bool, RestoreError> {
-    for friend in codec::decode::<Vec<FriendIn>>(bytes)? {
-        if !numbers(page).contains(&friend.number) {
-            return Ok(false);
-        }
-        channel.restore_friend(&FriendRow {
+/// The friends of a page.
+pub(crate) fn rows(bytes: &[u8]) -> Result<Vec<FriendRow>, RestoreError> {
+    let friends = codec::decode::<Vec<FriendIn>>(bytes)?.into_iter().map(|friend| {
+        Ok(FriendRow {
             number: friend.number,
             user_key: friend.user_key,
             status: FriendStatus::from_number(friend.status).ok_or(RestoreError::Number(friend.status))?,
@@ -67,7 +71,17 @@ pub(super) fn restore(channel: &mut Channel, page: u64, bytes: &[u8]) -> Result<
             attributes: friend.attributes.into_iter().map(|(key, value)| Attribute { key, value }).collect(),
             added_revision: friend.added_revision,
             added_at: friend.added_at,
-        })?;
+        })
+    });
+    friends.collect()
+}
+
+pub(super) fn restore(channel: &mut Channel, page: u64, bytes: &[u8]) -> Result<bool, RestoreError> {
+    for friend in rows(bytes)? {
+        if !numbers(page).contains(&friend.number) {
+            return Ok(false);
+        }
+        channel.restore_friend(&friend)?;
     }
     Ok(true)
 }

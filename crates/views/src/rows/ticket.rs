@@ -5,7 +5,7 @@
 use bincode::{Decode, Encode};
 use sillok_domain::{BatchRow, Channel, Redemption, TicketPlace, TicketRow};
 
-use super::{FRIENDS_A_PAGE, RestoreError, TICKET_REVISIONS_A_PAGE, ticket_status};
+use super::{HOLDERS_A_PAGE, RestoreError, TICKET_REVISIONS_A_PAGE, ticket_status};
 use crate::codec::{self, RowError};
 
 #[derive(Encode, Decode)]
@@ -59,8 +59,8 @@ pub(super) fn page(channel: &Channel, page: u64, batches: &[u64]) -> Result<Vec<
 /// Tickets of one batch, held by these friends, that are no longer as issued.
 pub(super) fn batch_page(channel: &Channel, page: u64) -> Result<Vec<u8>, RowError> {
     let (revision, friends) = (page >> 24, page as u32 & 0x00ff_ffff);
-    let rows = channel.ticket_rows(before(revision, friends * FRIENDS_A_PAGE));
-    let rows = rows.take_while(|row| row.issued_revision == revision && row.friend_number / FRIENDS_A_PAGE == friends);
+    let rows = channel.ticket_rows(before(revision, friends * HOLDERS_A_PAGE));
+    let rows = rows.take_while(|row| row.issued_revision == revision && row.friend_number / HOLDERS_A_PAGE == friends);
     codec::encode(&rows.map(TicketPart::of).collect::<Vec<_>>())
 }
 
