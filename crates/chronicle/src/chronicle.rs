@@ -347,6 +347,7 @@ impl Chronicle {
             shared.log.write().keys.file(FILE_AT_ONCE);
         };
         for segment in sealed {
+            metrics::counter!("sillok_chronicle_key_reads_total").increment(1);
             shared.stop_if_damaged(segment.find(&shared.pool, key, out))?;
         }
         let mut found = out.split_off(begin);

@@ -77,4 +77,21 @@ mod tests {
         }
         assert!(KeyFilter::parse(&build(std::iter::empty())).is_none());
     }
+
+    /// Every write asks the filters of all sealed segments for a key that none of them has.
+    #[test]
+    fn of_a_hundred_fresh_keys_fewer_than_one_reads_a_key_table_of_a_hundred_segments() {
+        let key = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let filters: Vec<KeyFilter> = (0..100)
+            .map(|segment| {
+                let mut keys: Vec<u64> = (0..2_000).map(|n| key(segment * 2_000 + n)).collect();
+                keys.sort_unstable();
+                KeyFilter::parse(&build(keys.into_iter())).unwrap()
+            })
+            .collect();
+        let fresh = 1_000_000..1_020_000u64;
+        let reads: usize =
+            fresh.clone().map(|n| filters.iter().filter(|filter| filter.may_contain(key(n))).count()).sum();
+        assert!(reads * 100 < fresh.count(), "{reads} reads");
+    }
 }

@@ -118,6 +118,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     // The chronicle.
     (Kind::Gauge, "sillok_chronicle_queue_bytes", Unit::Bytes, "Waiting for the writer thread."),
     (Kind::Histogram, "sillok_chronicle_fsync_seconds", Unit::Seconds, "One fdatasync of a segment."),
+    (
+        Kind::Counter,
+        "sillok_chronicle_key_reads_total",
+        Unit::Count,
+        "Reads of a sealed segment's key table, for retry keys that are there or that its filter mistook for one that is.",
+    ),
     (Kind::Histogram, "sillok_chronicle_batch_bytes", Unit::Bytes, "Written with one fdatasync."),
     (Kind::Histogram, "sillok_chronicle_batch_entries", Unit::Count, "Entries written with one fdatasync."),
     (Kind::Gauge, "sillok_chronicle_segments", Unit::Count, "Segment files, by state."),
