@@ -30,6 +30,8 @@ const PART_BYTES: usize = 64 << 10;
 /// takes a batch nobody reads from it.
 const BATCH_BYTES: usize = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 const META_KEY: [u8; 1] = [0];
+/// See [`count`].
+const COUNTED_BYTES: usize = 2 << 10;
 
 /// A logical row: its key without the part, and its bytes.
 pub(crate) type Row = (Vec<u8>, Vec<u8>);
@@ -149,6 +151,7 @@ impl Store {
                 part += 1;
                 continue;
             }
+            count(&self.db, &key, value.len())?;
             let hash = row_hash(logical, &value);
             sum.add(&hash);
             row(logical, &value, digest(&hash))?;
@@ -173,9 +176,12 @@ impl Store {
         let mut batch = sled::Batch::default();
         let mut batch_bytes = 0;
         let mut digests = Vec::with_capacity(rows.len());
-        for (key, value) in rows {
+        let mut first = 0;
+        for (nth, (key, value)) in rows.iter().enumerate() {
             if batch_bytes > BATCH_BYTES {
                 guarded(|| Ok(self.db.apply_batch(std::mem::take(&mut batch))?))?;
+                self.count_rows(&rows[first..nth])?;
+                first = nth;
                 between();
                 batch_bytes = 0;
             }
@@ -207,8 +213,13 @@ impl Store {
         };
         batch.insert(&META_KEY, codec::encode(&meta)?);
         guarded(|| Ok(self.db.apply_batch(batch)?))?;
+        self.count_rows(&rows[first..])?;
         self.meta = Some(meta);
         Ok((number, digests))
+    }
+
+    fn count_rows(&self, rows: &[Row]) -> Result<(), StoreError> {
+        rows.iter().try_for_each(|(key, value)| count(&self.db, &with_part(key, 0)?, value.len()))
     }
 
     /// Reads beside this store's writes.
@@ -275,6 +286,15 @@ impl Reader {
     }
 }
 
+/// sled looks whether its cache is within its bound only once 64 questions have come to one of its 256 parts, so 16,384 pages of
+/// 20 KiB and more were held beyond it, hundreds of megabytes. Asking again, which is cheap, makes large rows count for more.
+fn count(db: &sled::Db, key: &[u8], bytes: usize) -> Result<(), StoreError> {
+    for _ in 0..(bytes / COUNTED_BYTES).min(64) {
+        guarded(|| Ok(db.get(key)?))?;
+    }
+    Ok(())
+}
+
 /// A logical row, and of how many parts it is.
 fn get(db: &sled::Db, key: &[u8]) -> Result<Option<(Vec<u8>, usize)>, StoreError> {
     let mut value = Vec::new();
@@ -285,6 +305,7 @@ fn get(db: &sled::Db, key: &[u8]) -> Result<Option<(Vec<u8>, usize)>, StoreError
         let (&more, bytes) = stored.split_first().ok_or(StoreError::Key)?;
         value.extend_from_slice(bytes);
         if more == 0 {
+            count(db, &with_part(key, 0)?, value.len())?;
             return Ok(Some((value, part + 1)));
         }
     }
