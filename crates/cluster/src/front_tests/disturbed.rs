@@ -70,11 +70,15 @@ async fn stalled_followers_cost_time_and_nothing_else() {
     let writing = write_until(&trio, leader, &stop);
     let stalling = async {
         let followers: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+        let mut commits = trio.node(leader).core().commits.clone();
         for _ in 0..2 {
             followers.iter().for_each(|at| trio.disks[*at].hold_syncs());
             tokio::time::sleep(Duration::from_millis(1_000)).await;
+            let stalled = commits.borrow_and_update().map(|commit| commit.log_id.index);
             followers.iter().for_each(|at| trio.disks[*at].release_syncs());
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            let goes_on =
+                commits.wait_for(|commit| commit.map(|commit| commit.log_id.index) > stalled.map(|at| at + 3));
+            goes_on.await.expect("the leader runs");
         }
         stop.store(true, std::sync::atomic::Ordering::Release);
     };
