@@ -137,7 +137,7 @@ impl Chronicle {
         match queue.refusal() {
             None => {
                 queue.push(command, shared.now());
-                shared.wake_writer();
+                shared.wake_writer(queue);
             }
             Some(refusal) => {
                 drop(queue);
@@ -220,7 +220,7 @@ impl Chronicle {
         let mut queue = shared.queue.lock();
         if queue.dirty_since.is_none() {
             queue.dirty_since = Some(shared.now());
-            shared.wake_writer();
+            shared.wake_writer(queue);
         }
     }
 
@@ -268,7 +268,8 @@ impl Chronicle {
         entries.iter().for_each(|entry| log.push(entry.clone()));
         indexed.into_iter().for_each(|(index, key)| log.keys.insert(index, key));
         queue.push(Command::Append { entries, bytes, done }, shared.now());
-        shared.wake_writer();
+        drop(log);
+        shared.wake_writer(queue);
         Ok(())
     }
 
@@ -289,7 +290,8 @@ impl Chronicle {
         if index < log.next_index() {
             log.truncate_from(index);
             queue.push(Command::Truncate { from: index, done: Box::new(done) }, shared.now());
-            shared.wake_writer();
+            drop(log);
+            shared.wake_writer(queue);
         } else {
             drop((queue, log));
             done(Ok(()));

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use crate::{
     ahead::Ahead,
@@ -151,8 +151,10 @@ impl Shared {
         self.settings.bell.is_some()
     }
 
-    /// Something came into the queue.
-    pub(crate) fn wake_writer(&self) {
+    /// Something came into the queue. It is let go first: a writer that is woken while it is held is handed it by its holder, and
+    /// whoever wants it next waits until the writer has got a processor.
+    pub(crate) fn wake_writer(&self, queue: MutexGuard<'_, Queue>) {
+        drop(queue);
         self.queued.notify_one();
         self.ring();
     }
@@ -190,8 +192,9 @@ impl Shared {
             (failure, std::mem::take(&mut state.callbacks))
         };
         callbacks.into_iter().for_each(|callback| callback(Arc::clone(&failure)));
-        self.queue.lock().stopped = Some(Arc::clone(&failure));
-        self.wake_writer();
+        let mut queue = self.queue.lock();
+        queue.stopped = Some(Arc::clone(&failure));
+        self.wake_writer(queue);
         failure
     }
 
@@ -229,8 +232,9 @@ impl Shared {
 
     /// Asks every thread to end. The writer first finishes what is queued, and then ends the one ahead of it.
     pub(crate) fn begin_close(&self) {
-        self.queue.lock().closing = true;
-        self.wake_writer();
+        let mut queue = self.queue.lock();
+        queue.closing = true;
+        self.wake_writer(queue);
         self.seal.close();
     }
 }
