@@ -8,7 +8,7 @@ use sillok_wire::{
     errors::{self, Outcome, Problem},
     peer, v1,
 };
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -37,21 +37,20 @@ pub(crate) struct Front {
     pub(crate) subscribers: Arc<Semaphore>,
     sequencer: Sequencer,
     forwarder: Forwarder,
-    folding: watch::Receiver<Folding>,
-    applied: watch::Receiver<Option<sillok_views::Applied>>,
+    folding: Folding,
 }
 
 impl Front {
     /// Starts the folding thread and the sequencer. The peer port is opened afterwards.
     pub(crate) fn start(core: Arc<Core>) -> io::Result<Front> {
         let records = Records::new(core.chronicle.clone(), core.chain.clone(), core.options.execution.clone());
-        let (folding, applied) = fold::spawn(core.clone())?;
+        let folding = fold::spawn(core.clone())?;
         let reads = Reads::spawn(core.clone(), folding.clone());
         let sequencer = Sequencer::spawn(core.clone(), records.clone(), folding.clone());
         let forwarder = Forwarder::spawn(core.clone());
         tokio::spawn(hand_over_when_stopped(core.clone(), folding.clone()));
         let subscribers = Arc::new(Semaphore::new(core.options.limits.subscribers));
-        Ok(Front { core, records, reads, subscribers, sequencer, forwarder, folding, applied })
+        Ok(Front { core, records, reads, subscribers, sequencer, forwarder, folding })
     }
 
     /// Takes no more commands, and returns once those taken before are answered. Called while this node may still lead,
@@ -67,8 +66,8 @@ impl Front {
     }
 
     /// How far the views have folded.
-    pub(crate) fn applied(&self) -> watch::Receiver<Option<sillok_views::Applied>> {
-        self.applied.clone()
+    pub(crate) fn folding(&self) -> &Folding {
+        &self.folding
     }
 
     /// Commands in the house of this node as the leader, in bytes.
@@ -78,19 +77,18 @@ impl Front {
 
     /// What the sequencer is doing.
     #[cfg(test)]
-    pub(crate) fn sequencer_state(&self) -> watch::Receiver<State> {
+    pub(crate) fn sequencer_state(&self) -> tokio::sync::watch::Receiver<State> {
         self.sequencer.state()
     }
 
     /// The views answer: they are loaded, and folding goes on.
     pub(crate) fn answers_stale_reads(&self) -> bool {
-        let folding = self.folding.borrow();
-        folding.is_loaded && folding.stopped.is_none()
+        self.folding.is_loaded() && self.folding.why_stopped().is_none()
     }
 
     /// Why the views are not as they should be, though their answers are right; `None` while all is well.
     pub(crate) fn views_trouble(&self) -> Option<String> {
-        if !self.folding.borrow().is_loaded {
+        if !self.folding.is_loaded() {
             return Some("the views are being loaded; reads wait for them".to_owned());
         }
         self.core.views.trouble().map(|why| format!("the views cannot be written to disk: {why}"))
@@ -98,7 +96,7 @@ impl Front {
 
     /// Why folding stopped or writes are not taken; `None` while all is well.
     pub(crate) fn trouble(&self) -> Option<String> {
-        if let Some(stopped) = &self.folding.borrow().stopped {
+        if let Some(stopped) = self.folding.why_stopped() {
             return Some(format!("the views have stopped: {stopped}"));
         }
         self.core.leader().is_none().then(|| leaderless(&self.core).message)
@@ -182,10 +180,10 @@ fn answered(answers: Vec<v1::Answer>) -> oneshot::Receiver<Vec<v1::Answer>> {
 }
 
 /// A leader whose views have stopped can decide nothing; another node may have understood the entry.
-async fn hand_over_when_stopped(core: Arc<Core>, mut folding: watch::Receiver<Folding>) {
+async fn hand_over_when_stopped(core: Arc<Core>, mut folding: Folding) {
     tokio::select! {
         () = core.stopping.cancelled() => return,
-        stopped = folding.wait_for(|now| now.stopped.is_some()) => if stopped.is_err() { return },
+        stopped = folding.stopped() => if stopped.is_none() { return },
     }
     let mut leadership = core.leadership.clone();
     loop {

@@ -4,18 +4,19 @@
 //! replicating never wait for it, and where a node is far behind and has few processors it waits for the log ([`way`]). An entry that cannot be folded stops it for good ([`Folding::stopped`]): reads go on
 //! from what is there and say so, and this node decides nothing while it leads.
 
+mod watch;
 mod way;
 
 use std::{io, sync::Arc, time::Duration};
 
 use sillok_views::{Applied, FoldError};
-use tokio::sync::watch;
 
-use way::Way;
-
+pub(crate) use self::watch::{Folding, Unreached};
+use self::{watch::Folder, way::Way};
 use crate::{
     chain::HeadAt,
     core::Core,
+    execution::Execution,
     log_store::read_failure,
     planted::{self, Planted},
     types::LogId,
@@ -26,16 +27,8 @@ const READ_BYTES: usize = 4 << 20;
 /// How often the views are told what of theirs is durable here.
 const SPILLABLE_EVERY: Duration = Duration::from_millis(200);
 
-/// How far the views are, and whether they go on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Folding {
-    /// The rows on disk are in memory, or are known to be of no use. Until then the views are empty and answer nothing.
-    pub(crate) is_loaded: bool,
-    /// Everything up to here is in the views.
-    pub(crate) applied: Option<Applied>,
-    /// Why folding stopped, for a person; `None`: it goes on.
-    pub(crate) stopped: Option<Arc<str>>,
-}
+/// How long a thread that has folded everything leaves what comes next alone, if nobody waits for it.
+const BREATH: Duration = Duration::from_millis(2);
 
 /// The views met an entry that they cannot take, or the chronicle could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -47,34 +40,26 @@ enum Stopped {
 }
 
 /// Starts the thread. It ends when the node stops.
-pub(crate) fn spawn(core: Arc<Core>) -> io::Result<(watch::Receiver<Folding>, watch::Receiver<Option<Applied>>)> {
-    let (folding, watched) = watch::channel(Folding::default());
-    let (applied, applied_watched) = watch::channel(None);
+pub(crate) fn spawn(core: Arc<Core>) -> io::Result<Folding> {
+    let (folder, folding) = watch::watched();
     tokio::spawn(tell_spillable(core.clone()));
     let (execution, name) = (core.options.execution.clone(), format!("fold-{}", core.id));
     execution.spawn_follower(name, async move {
-        let Err(stopped) = run(&core, &folding, &applied).await else { return };
+        let Err(stopped) = run(&core, &folder).await else { return };
         tracing::error!("the views of this node have stopped: {stopped}");
-        let why: Arc<str> = stopped.to_string().into();
-        folding.send_modify(|now| now.stopped = Some(why));
+        folder.stopped(stopped.to_string().into());
         if let Stopped::Read(error) = &stopped {
             core.failures.report(read_failure(error));
         }
         // The watch stays open: readers are answered from what is there until the node stops.
         core.stopping.cancelled().await;
     })?;
-    Ok((watched, applied_watched))
+    Ok(folding)
 }
 
-async fn run(
-    core: &Core,
-    folding: &watch::Sender<Folding>,
-    applied: &watch::Sender<Option<Applied>>,
-) -> Result<(), Stopped> {
+async fn run(core: &Core, folder: &Folder) -> Result<(), Stopped> {
     core.views.load(|applied| is_admissible(core, applied));
-    let loaded = core.views.applied();
-    folding.send_modify(|now| (now.is_loaded, now.applied) = (true, loaded));
-    applied.send_replace(loaded);
+    folder.loaded(core.views.applied());
     let mut commits = core.commits.clone();
     let mut next = core.views.applied().map_or(0, |applied| applied.index + 1);
     let mut way = Way::new(&core.options.execution);
@@ -97,12 +82,13 @@ async fn run(
                 };
                 metrics::histogram!("sillok_views_fold_seconds").record(begun.elapsed());
                 next = entry.id.index + 1;
-                let now = core.views.applied();
-                folding.send_modify(|folding| folding.applied = now);
-                applied.send_replace(now);
+                folder.applied(core.views.applied());
             }
             let lag = committed.map_or(0, |committed| (committed + 1).saturating_sub(next));
             metrics::gauge!("sillok_apply_lag_entries").set(lag as f64);
+        }
+        if matches!(core.options.execution, Execution::Threads) {
+            folder.breather.breathe(BREATH);
         }
         let goes_on = tokio::select! {
             biased;

@@ -16,14 +16,14 @@ use sillok_wire::{
     v1::{self, ReadConsistency, Reason},
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tonic::Status;
 
 use crate::{
     core::{Core, ReadIndexError},
-    fold::Folding,
+    fold::{Folding, Unreached},
     node::Node,
     planted::{self, Planted},
     types::LogId,
@@ -40,7 +40,7 @@ type Confirmed = Result<LogId, ReadIndexError>;
 #[derive(Clone)]
 pub(crate) struct Reads {
     core: Arc<Core>,
-    folding: watch::Receiver<Folding>,
+    folding: Folding,
     asks: mpsc::UnboundedSender<oneshot::Sender<Confirmed>>,
     newest: Arc<Mutex<Option<Confirmation>>>,
 }
@@ -54,7 +54,7 @@ struct Confirmation {
 
 impl Reads {
     /// Starts the task that asks for everyone.
-    pub(crate) fn spawn(core: Arc<Core>, folding: watch::Receiver<Folding>) -> Reads {
+    pub(crate) fn spawn(core: Arc<Core>, folding: Folding) -> Reads {
         let (asks, asked) = mpsc::unbounded_channel();
         let newest = Arc::new(Mutex::new(None));
         tokio::spawn(ask_for_everyone(core.clone(), asked, newest.clone()));
@@ -129,9 +129,8 @@ impl Reads {
 
     /// Waits until there is anything to answer from.
     async fn loaded(&self, deadline: Instant) -> Result<(), Status> {
-        let mut folding = self.folding.clone();
-        match timeout_at(deadline, folding.wait_for(|now| now.is_loaded)).await {
-            Ok(Ok(_)) => Ok(()),
+        match timeout_at(deadline, self.folding.clone().loaded()).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Problem::new(Reason::ShuttingDown, "this node is stopping").outcome(None).into()),
             Err(_) => {
                 let message = "this node is still loading its views; ask again, or another node";
@@ -147,20 +146,16 @@ impl Reads {
         there: impl Fn(&Applied) -> bool,
         what: impl Fn() -> String,
     ) -> Result<(), Status> {
-        let mut folding = self.folding.clone();
-        let there = |now: &Folding| now.applied.as_ref().is_some_and(&there);
-        let done = timeout_at(deadline, folding.wait_for(|now| there(now) || now.stopped.is_some())).await;
-        match done {
-            Ok(Ok(now)) if there(&now) => Ok(()),
-            Ok(Ok(now)) => {
-                let why = now.stopped.as_deref().unwrap_or("the node is stopping");
+        match timeout_at(deadline, self.folding.clone().reach(there)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Unreached::Stopped(why))) => {
                 let message =
                     format!("the views of this node have stopped before {}: {why}; read another node or stale", what());
                 Err(Problem::new(Reason::ViewsStopped, message).into())
             }
-            Ok(Err(_)) => Err(Problem::new(Reason::ShuttingDown, "this node is stopping").into()),
+            Ok(Err(Unreached::Ending)) => Err(Problem::new(Reason::ShuttingDown, "this node is stopping").into()),
             Err(_) => {
-                let at = self.folding.borrow().applied.map_or(0, |applied| applied.sequence);
+                let at = self.folding.applied().map_or(0, |applied| applied.sequence);
                 let message = format!("{} is not reached here in time; this node is at position {at}", what());
                 let problem = Problem::new(Reason::PositionNotReached, message);
                 Err(problem.retry_after(Duration::from_millis(100)).into())

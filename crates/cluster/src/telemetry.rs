@@ -33,7 +33,7 @@ pub(crate) async fn publish(core: Arc<Core>, front: Arc<Front>) {
 
 fn gauges(core: &Core, front: &Front) {
     let committed = core.commits.borrow().map_or(0, |commit| commit.log_id.index);
-    let applied = front.applied().borrow().map_or(0, |applied| applied.index);
+    let applied = front.folding().applied().map_or(0, |applied| applied.index);
     metrics::gauge!("sillok_commit_index").set(committed as f64);
     metrics::gauge!("sillok_apply_lag_entries").set(committed.saturating_sub(applied) as f64);
     metrics::gauge!("sillok_chronicle_unflushed_bytes").set(core.chronicle.unflushed_bytes() as f64);

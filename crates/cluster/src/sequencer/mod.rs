@@ -68,7 +68,7 @@ pub(crate) enum State {
 
 impl Sequencer {
     /// Starts the task.
-    pub(crate) fn spawn(core: Arc<Core>, records: Arc<Records>, folding: watch::Receiver<Folding>) -> Sequencer {
+    pub(crate) fn spawn(core: Arc<Core>, records: Arc<Records>, folding: Folding) -> Sequencer {
         let queue = Queue::new(core.options.limits.admission_bytes);
         let (state, watched) = watch::channel(State::default());
         tokio::spawn(run::Run::new(core, records, folding, queue.clone(), state).run());

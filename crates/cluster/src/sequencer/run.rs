@@ -91,7 +91,7 @@ enum Ended {
 pub(super) struct Run {
     core: Arc<Core>,
     records: Arc<Records>,
-    folding: watch::Receiver<Folding>,
+    folding: Folding,
     leadership: watch::Receiver<Leadership>,
     queue: Arc<Queue>,
     sites: Arc<dyn Sites>,
@@ -106,7 +106,7 @@ impl Run {
     pub(super) fn new(
         core: Arc<Core>,
         records: Arc<Records>,
-        folding: watch::Receiver<Folding>,
+        folding: Folding,
         queue: Arc<Queue>,
         state: watch::Sender<State>,
     ) -> Run {
@@ -192,8 +192,7 @@ impl Run {
             loop {
                 let commit = *commits.wait_for(|c| c.is_some_and(|c| c.log_id.term == term)).await.ok()?;
                 let commit = commit?;
-                let folded = |now: &Folding| now.applied.is_some_and(|applied| applied.index >= commit.log_id.index);
-                folding.wait_for(folded).await.ok()?;
+                folding.reach(|applied| applied.index >= commit.log_id.index).await.ok()?;
                 // Membership entries may have moved the commit meanwhile; the chain is what counts.
                 let now = (*commits.borrow())?;
                 if now.log_id.term == term && now.head == commit.head {
@@ -213,7 +212,7 @@ impl Run {
                 commit = &mut ready => return commit,
                 () = &mut preparing, if !told => {
                     told = true;
-                    let problem = not_ready(&self.folding.borrow(), self.core.clocks.stamp().err());
+                    let problem = not_ready(self.folding.why_stopped(), self.core.clocks.stamp().err());
                     let waiting = self.queue.close(problem.clone());
                     self.backlog.extend(waiting);
                     answer_all(&mut self.backlog, &problem, &self.sites);
@@ -359,9 +358,8 @@ impl Run {
         let listens = self.backlog.is_empty() || waits.window_full;
         let fold_first = waits.fold_first.unwrap_or_default();
         let folded = async {
-            let there = |now: &Folding| now.applied.is_some_and(|applied| applied.sequence >= fold_first);
-            if folding.wait_for(there).await.is_err() {
-                // The node is stopping, which is seen above.
+            if folding.reach(|applied| applied.sequence >= fold_first).await.is_err() {
+                // Which is seen above.
                 std::future::pending::<()>().await;
             }
         };
@@ -379,9 +377,8 @@ impl Run {
                 drop(lost);
                 Happened::Lost
             }
-            stopped = stopping_fold.wait_for(|now| now.stopped.is_some()) => {
-                let why = stopped.ok().and_then(|now| now.stopped.clone());
-                Happened::FoldStopped(why.unwrap_or_else(|| "the folding thread has ended".into()))
+            stopped = stopping_fold.stopped() => {
+                Happened::FoldStopped(stopped.unwrap_or_else(|| "the folding thread has ended".into()))
             }
             next = flying::next(flying) => match next {
                 Ok(turned) => Happened::Turned(turned),

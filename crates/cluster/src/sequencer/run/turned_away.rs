@@ -16,7 +16,6 @@ use tokio::time::{Instant, timeout};
 use super::Run;
 use crate::{
     clocks::Doubt,
-    fold::Folding,
     sequencer::{
         State,
         desk::Desk,
@@ -95,8 +94,8 @@ fn answer<'a>(queued: Queued, problem_of: impl Fn(u64) -> &'a Problem, sites: &A
     queued.frame.deliver(answers, &[], sites);
 }
 
-pub(super) fn not_ready(folding: &Folding, doubt: Option<Doubt>) -> Problem {
-    let message = match (&folding.stopped, doubt) {
+pub(super) fn not_ready(stopped: Option<Arc<str>>, doubt: Option<Doubt>) -> Problem {
+    let message = match (stopped, doubt) {
         (Some(stopped), _) => format!("this leader's views have stopped, so it cannot decide: {stopped}"),
         (None, Some(doubt)) => format!("{doubt}; nothing was recorded, try again"),
         (None, None) => {
