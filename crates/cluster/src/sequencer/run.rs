@@ -67,6 +67,8 @@ struct Waits {
     window_full: bool,
     /// When a small record may go although the window is full for it.
     gathered: Option<Instant>,
+    /// How long the last record that came back was away.
+    away: Duration,
 }
 
 enum Happened {
@@ -245,7 +247,7 @@ impl Run {
                     Err(_) => {}
                 }
             }
-            let window = self.window(&flying, &desk);
+            let window = self.window(&flying, &desk, waits.away);
             let gathered = flying.back().map(|flown| flown.since + GATHER);
             waits.window_full = !window.is_open(gathered.is_none_or(|gathered| gathered <= Instant::now()));
             waits.gathered = gathered.filter(|_| waits.window_full && window.has_place);
@@ -271,7 +273,8 @@ impl Run {
                     let flown = flying.pop_front();
                     metrics::gauge!("sillok_sequencer_records_in_flight").set(flying.len() as f64);
                     if let (Turned::Well(Some(_)), Some(flown)) = (&turned, &flown) {
-                        metrics::histogram!("sillok_commit_seconds").record(flown.since.elapsed());
+                        waits.away = flown.since.elapsed();
+                        metrics::histogram!("sillok_commit_seconds").record(waits.away);
                     }
                     let lost = match &turned {
                         Turned::Well(_) => None,
@@ -404,10 +407,11 @@ impl Run {
         (*self.core.commits.borrow()).map_or(0, |commit| commit.log_id.index)
     }
 
-    fn window(&self, flying: &VecDeque<Flying>, desk: &Desk) -> Window {
+    fn window(&self, flying: &VecDeque<Flying>, desk: &Desk, away: Duration) -> Window {
         let in_flight_bytes = desk.in_flight_bytes();
         Window {
             records: flying.len(),
+            away,
             has_place: flying.len() < self.core.options.limits.records_in_flight && in_flight_bytes < IN_FLIGHT_BYTES,
             waiting_bytes: self.queue.undecided_bytes().saturating_sub(in_flight_bytes),
         }
