@@ -48,7 +48,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         // Children are started from the thread that stays: this one.
         Command::Dev(args) => on_this_thread(dev::run(args)),
         Command::Drill(args) => on_threads(commands::drill::run(args, out)),
-        Command::Bench(args) => on_threads(commands::bench::run(args, &global, out)),
+        // It shares the processors with what it measures.
+        Command::Bench(args) => finish(sillok_server::runtime(0), commands::bench::run(args, &global, out)),
         Command::Top(args) => on_this_thread(commands::top::run(args, out)),
         Command::Health(args) => on_this_thread(commands::health::run(args, &global, out)),
         // It asks no running node, for there may be none.

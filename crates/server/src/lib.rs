@@ -29,5 +29,5 @@ pub use config::{
 pub use exit::ExitCode;
 pub use logging::init_logging;
 pub use options::Machine;
-pub use run::{run, run_on, run_until_stopped};
+pub use run::{run, run_on, run_until_stopped, runtime};
 pub use server::{ServeError, Server};

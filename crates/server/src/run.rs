@@ -42,9 +42,13 @@ pub fn run_on(config: NodeConfig, machine: &Machine) -> ExitCode {
     }
 }
 
-/// The runtime of a node. One thread is enough for most of what two processors can do, because what blocks (the disk, folding,
-/// sealing) has threads of its own; and where there is no second one, none is woken in vain.
-fn runtime(worker_threads: usize) -> io::Result<Runtime> {
+/// The runtime of a node, of so many threads; 0: one for every two processors, and what loads a node on the same machine gets as
+/// many. One thread is enough for most of what two processors can do, because what blocks (the disk, folding, sealing) has threads
+/// of its own; and where there is no second one, none is woken in vain.
+///
+/// # Errors
+/// The threads cannot be started.
+pub fn runtime(worker_threads: usize) -> io::Result<Runtime> {
     let threads = match worker_threads {
         0 => std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2)),
         configured => configured,

@@ -72,9 +72,21 @@ enum Mode {
 /// How long one try may take before another node is asked, in a failover: the same for every system.
 const FAILOVER_TRY: Duration = Duration::from_millis(250);
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    // It shares the processors with what it measures: a thread for every two of them, for every system's client.
+    let threads = std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2));
+    let mut runtime = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        runtime.worker_threads(threads);
+    }
+    runtime.enable_all().build()?.block_on(load(options))
+}
+
+async fn load(options: Options) -> anyhow::Result<()> {
     if options.in_flight == 0 || options.connections == 0 || options.in_flight < options.connections {
         bail!("--connections is at least 1, and --in-flight at least as many");
     }
