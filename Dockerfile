@@ -3,10 +3,16 @@ ARG BUILD_IMAGE=rust:1.95.0-slim-bookworm
 ARG RUNTIME_IMAGE=debian:12.11-slim
 
 FROM ${BUILD_IMAGE} AS build
+# yes: laid out by a load that runs while it is built, a tenth faster, and a quarter of an hour longer in the making.
+ARG TRAINED=no
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --profile dist -p sillok-cli \
- && mkdir -p /out/data && cp target/dist/sillok /out/sillok
+RUN mkdir -p /out/data \
+ && if [ "$TRAINED" = yes ]; then \
+      bench/train && cp target/trained/sillok /out/sillok; \
+    else \
+      cargo build --locked --profile dist -p sillok-cli && cp target/dist/sillok /out/sillok; \
+    fi
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /out/sillok /usr/local/bin/sillok
