@@ -14,8 +14,9 @@ const SMALL_IN_FLIGHT: usize = 1;
 const SMALL_IN_FLIGHT_FAR: usize = 4;
 /// A quorum that is about as near as another building: a round trip, a sync, and the queues of a busy machine.
 const NEAR: Duration = Duration::from_millis(10);
-/// Commands waiting, in bytes, that are worth a record although several are in flight.
-const LARGE_BYTES: usize = 64 << 10;
+/// Commands waiting, in bytes, that are worth a record although several are in flight: some sixty, which share what a record
+/// costs, while a processor would be idle until the one before is back.
+const LARGE_BYTES: usize = 16 << 10;
 /// However few wait, they go this long after the record before: longer than a near quorum takes, and little of a far one's round
 /// trip.
 pub(super) const GATHER: Duration = Duration::from_millis(4);
