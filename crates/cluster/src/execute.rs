@@ -279,17 +279,27 @@ async fn settled(count: usize, answers: oneshot::Receiver<Vec<v1::Answer>>) -> R
 }
 
 /// The answers, unless one of them leaves the outcome open or turns its command away: then no more can be promised of the
-/// frame than that it is safe to repeat it.
+/// frame than that it is safe to repeat it, or, where all of it was turned away, that nothing of it is recorded. Nor is
+/// anything behind it then: its lane takes no more.
 fn all_definite(answers: Vec<v1::Answer>) -> Result<Vec<v1::Answer>, Status> {
     let Some(open) = answers.iter().find(|answer| !is_definite(answer)) else { return Ok(answers) };
-    let Some(v1::answer::Outcome::Error(status)) = &open.outcome else {
+    let Some(status) = status_of(open) else {
         return Err(unknown("a command was not answered").into());
     };
-    let status = errors::from_rpc(status.clone());
     let reason = errors::reason_of(&status).unwrap_or(v1::Reason::OutcomeUnknown);
-    let mut problem = Problem::new(reason, status.message().to_owned()).outcome(None);
+    let says_so =
+        |answer| status_of(answer).is_some_and(|status| errors::outcome_of(&status) == Some(Outcome::NotRecorded));
+    let outcome = answers.iter().all(says_so).then_some(Outcome::NotRecorded);
+    let mut problem = Problem::new(reason, status.message().to_owned()).outcome(outcome);
     problem.retry_after = errors::retry_after(&status);
     Err(problem.into())
+}
+
+fn status_of(answer: &v1::Answer) -> Option<Status> {
+    match &answer.outcome {
+        Some(v1::answer::Outcome::Error(status)) => Some(errors::from_rpc(status.clone())),
+        Some(v1::answer::Outcome::Receipt(_)) | None => None,
+    }
 }
 
 impl Node {
@@ -400,4 +410,34 @@ fn outcome_of(record: &crate::records::Decoded, n: usize) -> Result<v1::find_by_
         events.extend(event);
     }
     Ok(Found::Recorded(v1::RecordedEvents { events }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt() -> v1::Answer {
+        v1::Answer { outcome: Some(v1::answer::Outcome::Receipt(v1::Receipt::default())) }
+    }
+
+    fn said(answers: Vec<v1::Answer>) -> (Option<v1::Reason>, Option<Outcome>) {
+        let status = all_definite(answers).unwrap_err();
+        (errors::reason_of(&status), errors::outcome_of(&status))
+    }
+
+    /// The command line said of a friend that no leader had taken that it was unknown whether she is recorded.
+    #[test]
+    fn a_frame_that_was_turned_away_whole_is_certainly_not_recorded() {
+        let no_leader = || refusing(no_leader("no quorum"));
+        let malformed = || {
+            let problem = Problem::new(v1::Reason::InvalidCommand, "malformed");
+            refusing(problem.outcome(Some(Outcome::NotRecorded)))
+        };
+        let turned_away = (Some(v1::Reason::NoLeader), Some(Outcome::NotRecorded));
+        assert_eq!(said(vec![no_leader(), malformed(), no_leader()]), turned_away);
+        assert_eq!(said(vec![receipt(), no_leader()]), (Some(v1::Reason::NoLeader), None), "the first is recorded");
+        let lost = (Some(v1::Reason::NoLeader), None);
+        assert_eq!(said(vec![no_leader(), refusing(unknown("lost"))]), lost, "the second may be");
+        assert_eq!(all_definite(vec![receipt(), malformed()]).unwrap().len(), 2);
+    }
 }
