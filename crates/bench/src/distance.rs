@@ -21,7 +21,7 @@ pub struct Distance {
     pub round_trips_ms: Vec<u64>,
     /// Round trip to one site, in milliseconds, while the other two are as near as the first of `round_trips_ms`.
     pub one_site_ms: Option<u64>,
-    /// Unary calls in flight, one run for each.
+    /// Calls in flight, one run for each.
     pub in_flight: Vec<usize>,
     /// How long each is measured.
     pub window: Duration,
@@ -97,7 +97,7 @@ fn loads(distance: &Distance) -> Vec<How> {
         warm_up: distance.window / 2,
         window: distance.window.into(),
     };
-    let mut loads: Vec<How> = distance.in_flight.iter().map(|&in_flight| how(Via::Unary, in_flight, 1)).collect();
+    let mut loads: Vec<How> = distance.in_flight.iter().map(|&in_flight| how(Via::Calls, in_flight, 1)).collect();
     loads.push(how(Via::Submit, SUBMIT_IN_FLIGHT, SUBMIT_CONNECTIONS));
     loads
 }

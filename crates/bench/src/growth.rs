@@ -34,7 +34,7 @@ pub async fn run(target: &mut Target, growth: &Growth, screen: &dyn Screen) -> R
         screen.note(&format!("{} events are recorded", thousands(stock.events)));
         for in_flight in [1, 64] {
             let how = How {
-                via: Via::Unary,
+                via: Via::Calls,
                 in_flight,
                 connections: 1,
                 rate: None,
@@ -46,7 +46,7 @@ pub async fn run(target: &mut Target, growth: &Growth, screen: &dyn Screen) -> R
             stock.events += measured.answered;
             let run = Run::of("write", format!("at {} events, {in_flight} in flight", thousands(before)), measured);
             runs.push(
-                run.asked("mode", "unary")
+                run.asked("mode", how.via.name())
                     .asked("loop", "closed")
                     .asked("in_flight", in_flight)
                     .asked("stored_events", before),

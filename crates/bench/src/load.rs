@@ -1,9 +1,9 @@
 //! Load: so many commands in flight, or so many a second, and what they met.
 
+mod calls;
 pub(crate) mod feed;
 mod pacer;
 mod stream;
-mod unary;
 
 use std::{
     sync::{
@@ -28,7 +28,9 @@ pub(crate) const MOMENT: Duration = Duration::from_millis(250);
 /// How commands reach the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// A call for each.
+    /// A call of the client for each; those that wait together travel together.
+    Calls,
+    /// A gRPC call for each, as clients in other languages make them.
     Unary,
     /// One stream a connection.
     Submit,
@@ -38,6 +40,7 @@ impl Via {
     /// As it stands in reports.
     pub fn name(self) -> &'static str {
         match self {
+            Via::Calls => "calls",
             Via::Unary => "unary",
             Via::Submit => "submit",
         }
@@ -153,7 +156,7 @@ pub(crate) async fn run(
     how: &How,
     screen: &dyn Screen,
 ) -> Result<Measured, BenchError> {
-    let clients: Vec<Client> = (0..how.connections).map(|_| target.client()).collect::<Result<_, _>>()?;
+    let clients: Vec<Client> = (0..how.connections).map(|_| target.client_for(how.via)).collect::<Result<_, _>>()?;
     let (share, rest) = (how.in_flight / how.connections, how.in_flight % how.connections);
     drive(target, how, screen, |tasks, shared| {
         for (connection, client) in clients.into_iter().enumerate() {
@@ -163,12 +166,12 @@ pub(crate) async fn run(
                     let lane = work.lane(connection, how.connections);
                     tasks.spawn(stream::run(client, lane, share, connection, Arc::clone(shared)));
                 }
-                Via::Unary => {
+                Via::Calls | Via::Unary => {
                     for lane in 0..share {
                         // Lanes of one connection stand beside those of the others.
                         let number = lane * how.connections + connection;
                         let (lane, shared) = (work.lane(number, how.in_flight), Arc::clone(shared));
-                        tasks.spawn(unary::run(client.clone(), lane, number, shared));
+                        tasks.spawn(calls::run(client.clone(), lane, number, shared));
                     }
                 }
             }

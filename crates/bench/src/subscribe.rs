@@ -31,7 +31,7 @@ pub struct Subscribe {
     pub window: Duration,
 }
 
-/// Unary calls under way at most.
+/// Calls under way at most.
 const IN_FLIGHT: usize = 64;
 /// Subscribers have everything this long after it was acknowledged, also a hundred of them on a small machine.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ async fn one(target: &mut Target, subscribe: &Subscribe, count: usize, screen: &
     let channel = work.channels().next().unwrap_or_default().to_owned();
     let begun = Instant::now();
     let how = How {
-        via: Via::Unary,
+        via: Via::Calls,
         in_flight: IN_FLIGHT,
         connections: 1,
         rate: Some(subscribe.rate),

@@ -9,7 +9,7 @@ use sillok_client::{Client, v1};
 use sillok_drill::{Cluster, SITES, Setup};
 
 use crate::{
-    BenchError, Screen, Work, meter,
+    BenchError, Screen, Via, Work, meter,
     meter::{Snapshot, Usage},
 };
 
@@ -84,7 +84,13 @@ impl Target {
 
     /// A client with connections of its own.
     pub(crate) fn client(&self) -> Result<Client, BenchError> {
-        Ok(Client::builder().endpoints(self.endpoints.iter().cloned()).deadline(self.deadline).build()?)
+        self.client_for(Via::Calls)
+    }
+
+    /// As [`Target::client`], for commands that go this way.
+    pub(crate) fn client_for(&self, via: Via) -> Result<Client, BenchError> {
+        let client = Client::builder().endpoints(self.endpoints.iter().cloned()).deadline(self.deadline);
+        Ok(client.batch_calls(via != Via::Unary).build()?)
     }
 
     /// The processes, to be stopped and started.

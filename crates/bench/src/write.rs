@@ -66,7 +66,7 @@ fn describe(run: Run, how: &How, write: &Write) -> Run {
 }
 
 impl Write {
-    /// Unary pushes of 200 bytes in a closed loop.
+    /// Pushes of 200 bytes in a closed loop.
     pub fn short(in_flight: Vec<usize>, via: Via, connections: usize, window: std::time::Duration) -> Write {
         let how = How { via, in_flight: 1, connections, rate: None, warm_up: window / 4, window: window.into() };
         Write { in_flight, how, event: Event::Push, size: 200, channels: 8, friends: 1000 }

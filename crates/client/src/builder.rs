@@ -42,6 +42,7 @@ impl Default for ClientBuilder {
                 deadline: Duration::from_secs(30),
                 try_timeout: Duration::from_secs(5),
                 actor: Arc::from(""),
+                batch_calls: true,
             },
         }
     }
@@ -94,6 +95,15 @@ impl ClientBuilder {
     #[must_use]
     pub fn actor(mut self, actor: impl Into<Arc<str>>) -> ClientBuilder {
         self.settings.actor = actor.into();
+        self
+    }
+
+    /// Whether commands that are executed at the same time travel together, in frames of one stream, and their answers
+    /// likewise: several times as many a second for the same work, and nobody waits for company. Default true. With
+    /// false, and for commands of more than 64 KiB or that wait for all sites, each is a gRPC call of its own.
+    #[must_use]
+    pub fn batch_calls(mut self, batch: bool) -> ClientBuilder {
+        self.settings.batch_calls = batch;
         self
     }
 

@@ -12,6 +12,7 @@ pub(crate) struct Settings {
     pub(crate) deadline: Duration,
     pub(crate) try_timeout: Duration,
     pub(crate) actor: Arc<str>,
+    pub(crate) batch_calls: bool,
 }
 
 /// A handle to one cluster; cheap to clone, and clones share their connections.

@@ -12,8 +12,9 @@ use crate::{
     Client, WriteError,
     backoff::{Backoff, SHORTEST_TRY},
     client::Settings,
-    error::{Verdict, judge, worth_leaving},
+    error::{Verdict, judge, worth_leaving, worth_repeating},
     key::retry_key,
+    lane::{self, Untaken},
     pool::Node,
 };
 
@@ -31,11 +32,13 @@ impl Client {
         let mut command = command.into();
         complete(&mut command, &self.settings);
         let key = command.context().map(|context| context.retry_key.clone()).unwrap_or_default();
-        let Some((path, body)) = encode(&command) else {
+        if command.command.is_none() {
             let problem = errors::Problem::new(v1::Reason::InvalidCommand, "the command is empty")
                 .violation("command", "must be set");
             return Err(WriteError::Invalid { status: problem.into() });
-        };
+        }
+        // Encoded once, in the shape of the way it goes.
+        let mut shared = if self.settings.batch_calls { lane::encode(&command) } else { None };
 
         let one_try = self.settings.try_timeout + longest_wait(&command);
         let deadline = Instant::now() + self.settings.deadline;
@@ -44,15 +47,26 @@ impl Client {
         loop {
             let node = self.pool.for_write();
             let most = one_try.min(deadline.saturating_duration_since(Instant::now()));
-            let status = match timeout(most, call(&node, path, body.clone(), most)).await {
-                Ok(Ok(receipt)) => {
-                    self.pool.hint(receipt.metadata());
-                    return Ok(receipt.into_inner());
-                }
-                Ok(Err(status)) => status,
-                Err(_) => Status::deadline_exceeded(format!("{} gave no answer in time", node.address)),
+            let tried = match &shared {
+                Some(command) => self.by_lane(&node, command.clone(), most).await,
+                None => self.by_call(&node, &command, most).await,
             };
-            let verdict = judge(&status);
+            let (status, verdict) = match tried {
+                Ok(receipt) => return Ok(receipt),
+                Err(Untaken::Broken { status, .. }) if shared.is_some() && judge(&status) == Verdict::Invalid => {
+                    // One of those on the stream is at fault; whether it is this one, a call of its own shows.
+                    shared = None;
+                    continue;
+                }
+                Err(Untaken::Broken { status, sent: false }) => {
+                    let again = worth_repeating(status.code());
+                    (status, Verdict::NotRecorded { again })
+                }
+                Err(Untaken::Answered(status) | Untaken::Broken { status, sent: true }) => {
+                    let verdict = judge(&status);
+                    (status, verdict)
+                }
+            };
             if !verdict.again() {
                 self.pool.hint(status.metadata());
                 return Err(verdict.into_error(status, key, doubtful));
@@ -70,6 +84,38 @@ impl Client {
             tokio::time::sleep(wait).await;
         }
     }
+
+    /// One try, in a frame with others.
+    async fn by_lane(&self, node: &Node, command: Bytes, most: Duration) -> lane::Outcome {
+        let answer = node.push(&self.pool, self.settings.try_timeout, command);
+        match timeout(most, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            // The runtime ends, and the lane's task with it.
+            Ok(Err(_)) => Err(Untaken::Broken { status: Status::cancelled("the stream has ended"), sent: true }),
+            Err(_) => {
+                if most >= self.settings.try_timeout {
+                    node.close_lane();
+                }
+                Err(Untaken::Broken { status: silent(node), sent: true })
+            }
+        }
+    }
+
+    /// One try, by a call of its own.
+    async fn by_call(&self, node: &Node, command: &v1::Command, most: Duration) -> lane::Outcome {
+        match timeout(most, call(node, command, most)).await {
+            Ok(Ok(receipt)) => {
+                self.pool.hint(receipt.metadata());
+                Ok(receipt.into_inner())
+            }
+            Ok(Err(status)) => Err(Untaken::Answered(status)),
+            Err(_) => Err(Untaken::Answered(silent(node))),
+        }
+    }
+}
+
+fn silent(node: &Node) -> Status {
+    Status::deadline_exceeded(format!("{} gave no answer in time", node.address))
 }
 
 /// Gives a command what it lacks and the client knows.
@@ -93,7 +139,8 @@ pub(crate) fn longest_wait(command: &v1::Command) -> Duration {
     said.unwrap_or(WAIT_DEFAULT)
 }
 
-async fn call(node: &Node, path: &'static str, body: Bytes, most: Duration) -> Result<Response<v1::Receipt>, Status> {
+async fn call(node: &Node, command: &v1::Command, most: Duration) -> Result<Response<v1::Receipt>, Status> {
+    let Some((path, body)) = encode(command) else { return Err(Status::internal("a command of no kind")) };
     let mut grpc = Grpc::new(node.channel());
     grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let mut request = Request::new(body);

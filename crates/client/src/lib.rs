@@ -30,6 +30,7 @@ mod error;
 mod events;
 mod execute;
 mod key;
+mod lane;
 mod pool;
 mod read;
 mod submit;

@@ -9,12 +9,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use sillok_wire::errors;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tonic::{metadata::MetadataMap, transport::Channel};
 
-use crate::way::{Way, Ways};
+use crate::{
+    lane::{self, Lane},
+    way::{Way, Ways},
+};
 
 /// How long a node that just failed is not taken for the leader, whatever others still say: they notice later.
 const DISTRUST: Duration = Duration::from_millis(500);
@@ -28,15 +32,46 @@ pub(crate) struct Node {
     way: Way,
     /// Made when first used: only then is there surely a runtime.
     channel: OnceLock<Channel>,
+    /// What calls to it share now.
+    lane: Mutex<Option<Lane>>,
 }
 
 impl Node {
     fn new(way: Way) -> Arc<Node> {
-        Arc::new(Node { address: way.address().clone(), way, channel: OnceLock::new() })
+        Node::with_channel(way, OnceLock::new())
+    }
+
+    fn with_channel(way: Way, channel: OnceLock<Channel>) -> Arc<Node> {
+        Arc::new(Node { address: way.address().clone(), way, channel, lane: Mutex::default() })
     }
 
     pub(crate) fn channel(&self) -> Channel {
         self.channel.get_or_init(|| self.way.connect_lazily()).clone()
+    }
+
+    /// Puts a command, as [`lane::encode`](crate::lane::encode) gives it, on the lane to this node.
+    pub(crate) fn push(
+        &self,
+        pool: &Arc<Pool>,
+        patience: Duration,
+        command: Bytes,
+    ) -> oneshot::Receiver<lane::Outcome> {
+        let mut lane = self.lane.lock();
+        let command = match lane.as_ref().map(|lane| lane.push(command.clone())) {
+            Some(Ok(outcome)) => return outcome,
+            Some(Err(command)) => command,
+            None => command,
+        };
+        let (opened, outcome) = Lane::open(self.channel(), Arc::downgrade(pool), patience, command);
+        *lane = Some(opened);
+        outcome
+    }
+
+    /// What calls to it share is silent: later ones get another.
+    pub(crate) fn close_lane(&self) {
+        if let Some(lane) = &*self.lane.lock() {
+            lane.close();
+        }
     }
 }
 
@@ -143,7 +178,7 @@ impl Pool {
         leader.trying = None;
         match channel {
             Some(channel) => {
-                leader.node = Some(Arc::new(Node { address, way, channel: OnceLock::from(channel) }));
+                leader.node = Some(Node::with_channel(way, OnceLock::from(channel)));
             }
             None => {
                 tracing::debug!(%address, "the leader cannot be reached directly; writes are forwarded");

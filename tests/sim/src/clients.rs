@@ -32,13 +32,16 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// To these nodes, each user to another one first.
+    /// To these nodes, each user to another one first. Some clients send together what waits together, and some do not.
     pub fn to(mut nodes: Vec<u64>, first: usize) -> Ways {
         let by = first % nodes.len();
         nodes.rotate_left(by);
-        let patient = connect(&nodes).request_timeout(Duration::from_millis(1_000)).deadline(Duration::from_secs(4));
+        let patient = connect(&nodes)
+            .batch_calls(first % 3 != 2)
+            .request_timeout(Duration::from_millis(1_000))
+            .deadline(Duration::from_secs(4));
         let hasty = |id: &u64| {
-            let client = connect(&[*id]).follow_leader(false);
+            let client = connect(&[*id]).follow_leader(false).batch_calls((*id as usize + first) % 2 == 0);
             client.request_timeout(Duration::from_millis(400)).deadline(Duration::from_millis(450)).build().unwrap()
         };
         Ways { patient: patient.build().unwrap(), hasty: nodes.iter().map(hasty).collect() }

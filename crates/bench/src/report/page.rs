@@ -126,7 +126,7 @@ fn plot(svg: String) -> String {
 
 /// Throughput and latency over what is in flight.
 fn sweep(runs: &[Run]) -> String {
-    // A unary call and a stream are two different lines.
+    // Calls and a stream are two different lines.
     let mode = runs.first().and_then(|run| run.asked.get("mode"));
     let points: Vec<(u64, &Pace)> = with_pace(runs)
         .into_iter()

@@ -95,6 +95,8 @@ struct Inner {
     leader: Mutex<Option<String>>,
     /// The retry key of every command that arrived, or the name of a read.
     calls: tokio::sync::watch::Sender<Vec<String>>,
+    /// How many commands each frame had.
+    frames: Mutex<Vec<usize>>,
     /// A frame of more bytes ends its stream.
     frame_bytes: Mutex<usize>,
     /// Events that there are to read.
@@ -149,6 +151,7 @@ impl Node {
             ledger: Arc::clone(ledger),
             script: Mutex::new((0, Box::new(script))),
             leader: Mutex::new(None),
+            frames: Mutex::default(),
             frame_bytes: Mutex::new(usize::MAX),
             calls: tokio::sync::watch::channel(Vec::new()).0,
             events,
@@ -176,6 +179,11 @@ impl Node {
     /// What arrived so far.
     pub fn calls(&self) -> Vec<String> {
         self.inner.calls.borrow().clone()
+    }
+
+    /// How many commands were in each frame that arrived.
+    pub fn frames(&self) -> Vec<usize> {
+        self.inner.frames.lock().clone()
     }
 
     /// Waits until so many calls have arrived.
@@ -311,6 +319,7 @@ async fn submit(
         if frame.encoded_len() > *inner.frame_bytes.lock() {
             return Some((vec![Err(Problem::new(Reason::BodyTooLarge, "over the limit").into())], None));
         }
+        inner.frames.lock().push(frame.commands.len());
         let mut answers = Vec::new();
         for command in frame.commands {
             let key = command.context().unwrap().retry_key.clone();

@@ -12,9 +12,13 @@ use crate::{failure::Failure, format::parse_duration};
 
 #[derive(Args)]
 pub(super) struct WriteArgs {
-    /// One Submit stream a connection; default: a unary call for each command
+    /// One Submit stream a connection; default: one call of the Rust client for each command, and those that wait together travel
+    /// together
     #[arg(long)]
     submit: bool,
+    /// One gRPC call for each command, as clients in other languages make them
+    #[arg(long, conflicts_with = "submit")]
+    unary: bool,
     /// Commands sent and not yet answered, over all connections; several numbers are measured one after the other
     #[arg(long, default_value = "256", value_delimiter = ',', value_name = "N,…")]
     in_flight: Vec<usize>,
@@ -83,6 +87,14 @@ pub(super) fn at_least_one(numbers: &[(&str, usize)]) -> Result<(), Failure> {
 }
 
 impl WriteArgs {
+    fn via(&self) -> Via {
+        match (self.submit, self.unary) {
+            (true, _) => Via::Submit,
+            (false, true) => Via::Unary,
+            (false, false) => Via::Calls,
+        }
+    }
+
     pub(super) fn plan(self) -> Result<write::Write, Failure> {
         let least = self.in_flight.iter().copied().min().unwrap_or(0);
         at_least_one(&[
@@ -98,7 +110,7 @@ impl WriteArgs {
             )));
         }
         let how = How {
-            via: if self.submit { Via::Submit } else { Via::Unary },
+            via: self.via(),
             in_flight: least,
             connections: self.connections,
             rate: self.rate,
@@ -268,7 +280,7 @@ pub(super) struct DistanceArgs {
     /// And then one site so far away, in milliseconds, and the others as near as the first; 0: without
     #[arg(long, default_value_t = 200, value_name = "MS", value_parser = round_trip())]
     one_site: u64,
-    /// Unary calls in flight; Submit with 8,192 in flight is measured besides
+    /// Calls in flight; Submit with 8,192 in flight is measured besides
     #[arg(long, default_value = "1,1024", value_delimiter = ',', value_name = "N,…")]
     in_flight: Vec<usize>,
     /// How long to measure each
@@ -297,7 +309,7 @@ impl DistanceArgs {
 pub(super) fn short(own: bool) -> Vec<Plan> {
     let second = Duration::from_secs(1);
     let mut plans = vec![
-        Plan::Write(write::Write::short(vec![1, 16, 64, 256], Via::Unary, 1, 3 * second)),
+        Plan::Write(write::Write::short(vec![1, 16, 64, 256], Via::Calls, 1, 3 * second)),
         Plan::Write(write::Write::short(vec![8192], Via::Submit, 4, 3 * second)),
         Plan::Read(read::Read {
             in_flight: 64,
