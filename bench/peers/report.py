@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 import syncs
-from systems.system import run
+from systems.system import ALONE, run
 
 
 def machine(directory):
@@ -53,16 +53,21 @@ def compare(ours, theirs):
     both of its halves."""
     rows = []
     ours, theirs = ([turn["levels"] for turn in turns] for turns in (ours, theirs))
-    for level in theirs[0]:
-        def middle(turns, key):
+    for level in ours[0]:
+        # Both ways of ours beside the one of theirs.
+        their_level = level.removesuffix(ALONE)
+
+        def middle(turns, level, key):
             return median(turn[level][key] for turn in turns)
 
         ratios = sorted(
-            our[level]["events_per_second"] / their[level]["events_per_second"] for our, their in zip(ours, theirs)
+            our[level]["events_per_second"] / their[their_level]["events_per_second"]
+            for our, their in zip(ours, theirs)
         )
         rows.append({
             "level": level,
-            **{f"{side}_{key}": middle(turns, key) for side, turns in (("our", ours), ("their", theirs))
+            **{f"{side}_{key}": middle(turns, at, key)
+               for side, turns, at in (("our", ours, level), ("their", theirs, their_level))
                for key in ("events_per_second", "p50_us", "p99_us")},
             "ratio": median(ratios), "lowest": ratios[0], "highest": ratios[-1],
         })

@@ -6,6 +6,7 @@ from .system import NODES, System, free_port, run
 class Sillok(System):
     name, label, load = "sillok", "Sillok", "sillok"
     streams = True
+    alone = True
     # Set by the command line.
     binary = None
 

@@ -14,6 +14,8 @@ HERE = Path(__file__).resolve().parent.parent
 LOAD = HERE / "load/target/release/load"
 NODES = ("n1", "n2", "n3")
 READY_WITHIN_S = 60
+# After a level: each call by itself, where the client would let them travel together.
+ALONE = ", each alone"
 
 
 class Failure(Exception):
@@ -80,6 +82,8 @@ class System:
     levels = (1, 64, 256, 1024)
     # Of the client, at most; PostgreSQL's has one for each write in flight anyway.
     connections = 4
+    # Its client can also be told to send each call by itself.
+    alone = False
     streams = False
     fails_over = True
     owner = None

@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// host:port of its nodes; the first one is the leader's, where the system's client does not find the leader itself
     #[arg(long, value_delimiter = ',', required = true)]
     endpoints: Vec<String>,
-    #[arg(long, value_enum, default_value_t = Mode::Unary)]
+    #[arg(long, value_enum, default_value_t = Mode::Calls)]
     mode: Mode,
     /// Writes sent and not yet answered, over all connections
     #[arg(long, default_value_t = 1)]
@@ -59,7 +59,9 @@ enum Mode {
     /// of the server
     Prepare,
     /// Each lane sends its next write when the last one is acknowledged
-    Unary,
+    Calls,
+    /// The same, each write by a gRPC call of its own where Sillok's client would send those together that wait together
+    Alone,
     /// As many unanswered as --in-flight, answers in order: Submit, or pipelined publishes
     Stream,
     /// Exactly --count acknowledged writes
@@ -111,7 +113,7 @@ async fn load(options: Options) -> anyhow::Result<()> {
 
 async fn run<W: Writer>(options: &Options, writers: Vec<W>) -> anyhow::Result<()> {
     match options.mode {
-        Mode::Unary => print(&measure::closed_loop(options, writers).await?),
+        Mode::Calls | Mode::Alone => print(&measure::closed_loop(options, writers).await?),
         Mode::Count => {
             let writer = writers.into_iter().next().context("no writer")?;
             print(&measure::exactly(options.count, writer).await?)

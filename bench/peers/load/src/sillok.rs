@@ -1,4 +1,4 @@
-//! Sillok: pushes to one friend, the commonest event that costs money, unary or through `Submit`.
+//! Sillok: pushes to one friend, the commonest event that costs money, by calls of the client, by a gRPC call each, or through `Submit`.
 
 use std::{
     collections::VecDeque,
@@ -54,7 +54,7 @@ pub(crate) struct Push {
 
 fn clients(options: &Options) -> anyhow::Result<Vec<Client>> {
     let one = |_| {
-        let mut builder = Client::builder().endpoints(&options.endpoints);
+        let mut builder = Client::builder().endpoints(&options.endpoints).batch_calls(options.mode != Mode::Alone);
         if options.mode == Mode::Failover {
             builder =
                 builder.request_timeout(FAILOVER_TRY).connect_timeout(FAILOVER_TRY).deadline(Duration::from_secs(40));
