@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The same refusal is the same bytes whenever it is read.
         .btree_map(".")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        .extern_path(".sillok.v1.Durability", "crate::durability::Durability")
         .compile_fds(all)?;
     Ok(())
 }

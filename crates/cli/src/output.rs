@@ -167,7 +167,10 @@ mod tests {
             revision: 9812,
             position: Some(v1::Position { log: 1, sequence: 20_113, term: 3 }),
             accepted_at: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
-            durability: Some(v1::Durability { sites: vec![site("chungju"), site("jeonju")], ..Default::default() }),
+            durability: Some(v1::Durability {
+                sites: [site("chungju"), site("jeonju")].into_iter().collect(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         assert_eq!(

@@ -13,6 +13,7 @@
 
 mod audience;
 mod command;
+mod durability;
 pub mod errors;
 mod event;
 mod fingerprint;
@@ -29,6 +30,7 @@ mod proto {
     pub mod sillok {
         pub mod v1 {
             tonic::include_proto!("sillok.v1");
+            pub use crate::durability::{Durability, Sites};
         }
         pub mod peer {
             pub mod v1 {

@@ -28,7 +28,7 @@ async fn every_command_once() {
     assert_eq!(added.detail, Some(Detail::Friend(v1::FriendDetail { friend_number: 3 })));
     let durability = added.durability.unwrap();
     assert!(durability.all_sites);
-    assert_eq!(durability.sites, [v1::SiteDurability { site: "chungju".to_owned(), nodes: vec![1] }]);
+    assert_eq!(*durability.sites, [v1::SiteDurability { site: "chungju".to_owned(), nodes: vec![1] }]);
 
     macro_rules! accepted {
         ($call:ident, $retry_key:literal, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
