@@ -21,7 +21,7 @@ mod links;
 mod tests;
 
 pub(crate) use following::Following;
-pub(crate) use footer::{ChainFold, record_keys};
+pub(crate) use footer::{ChainFold, RunningFold, record_keys};
 pub(crate) use links::{Chain, ChainError, HeadAt};
 
 use sillok_chronicle::Epoch;

@@ -75,7 +75,8 @@ async fn run(core: &Core, folder: &Folder) -> Result<(), Stopped> {
             let end = committed.map_or(next, |committed| committed + 1);
             for entry in core.chronicle.read(next, end, READ_BYTES)? {
                 let begun = std::time::Instant::now();
-                match core.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload) {
+                let hash = core.chain.hash_of(entry.id);
+                match core.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload, hash) {
                     // The node stops.
                     Err(FoldError::Closed) => return Ok(()),
                     folded => folded?,

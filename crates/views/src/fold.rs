@@ -87,6 +87,7 @@ impl FoldState {
         term: u64,
         kind: u8,
         payload: &Bytes,
+        hash: Option<[u8; 32]>,
     ) -> Result<Folded, FoldError> {
         if self.is_closed {
             return Err(FoldError::Closed);
@@ -98,7 +99,7 @@ impl FoldState {
         let before = Applied { index, term, ..self.applied.unwrap_or(Applied::GENESIS) };
         let (folded, after) = match kind {
             BLANK | MEMBERSHIP => (Folded::NotARecord, before),
-            RECORD => self.record(shared, before, payload)?,
+            RECORD => self.record(shared, before, payload, hash)?,
             kind => return Err(FoldError::UnknownEntryKind { index, kind }),
         };
         self.applied = Some(after);
@@ -108,7 +109,13 @@ impl FoldState {
         Ok(folded)
     }
 
-    fn record(&mut self, shared: &Shared, before: Applied, payload: &Bytes) -> Result<(Folded, Applied), FoldError> {
+    fn record(
+        &mut self,
+        shared: &Shared,
+        before: Applied,
+        payload: &Bytes,
+        hash: Option<[u8; 32]>,
+    ) -> Result<(Folded, Applied), FoldError> {
         let index = before.index;
         let malformed = |reason: String| FoldError::Malformed { index, reason };
         let record = RecordView::new(payload).map_err(|error| malformed(error.to_string()))?;
@@ -139,7 +146,7 @@ impl FoldState {
         let after = Applied {
             record_term: before.term,
             sequence: before.sequence + positions,
-            head: records::hash(payload),
+            head: hash.unwrap_or_else(|| records::hash(payload)),
             accepted_at: Some(header.accepted_at),
             ..before
         };

@@ -200,7 +200,9 @@ impl Author {
     pub(crate) fn fold_to(&self, views: &Views, to: usize) -> Vec<Folded> {
         let from = views.applied().map_or(0, |applied| applied.index as usize + 1);
         let entries = self.entries.iter().enumerate().take(to).skip(from);
-        entries.map(|(index, entry)| views.fold(index as u64, 1, entry.kind, &entry.payload).expect("folds")).collect()
+        entries
+            .map(|(index, entry)| views.fold(index as u64, 1, entry.kind, &entry.payload, None).expect("folds"))
+            .collect()
     }
 
     pub(crate) fn fold_all(&self, views: &Views) {

@@ -132,14 +132,22 @@ impl Views {
         *self.shared.applied.read()
     }
 
-    /// Folds the entry at `index`, which must follow the one before. `kind` is 0 blank, 1 record, 2 membership.
+    /// Folds the entry at `index`, which must follow the one before. `kind` is 0 blank, 1 record, 2 membership. `hash` is the BLAKE3
+    /// of the payload, where the caller knows it.
     ///
     /// # Errors
     /// Nothing was folded, the tables stand at the entry before, and the same entry gives the same error again.
-    pub fn fold(&self, index: u64, term: u64, kind: u8, payload: &Bytes) -> Result<Folded, FoldError> {
+    pub fn fold(
+        &self,
+        index: u64,
+        term: u64,
+        kind: u8,
+        payload: &Bytes,
+        hash: Option<[u8; 32]>,
+    ) -> Result<Folded, FoldError> {
         self.make_room_for_fold();
         let mut fold = self.shared.fold.lock();
-        let folded = fold.entry(&self.shared, index, term, kind, payload)?;
+        let folded = fold.entry(&self.shared, index, term, kind, payload, hash)?;
         let dirty_rows = fold.dirty_rows();
         drop(fold);
         if let Some(spiller) = &self.spiller {

@@ -1,13 +1,19 @@
 //! What the footer of a sealed segment says about the chain.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock, Weak},
+};
 
 use bytes::Bytes;
 use prost::Message as _;
 use sillok_chronicle::Fold;
-use sillok_wire::{record, records};
+use sillok_wire::{
+    record,
+    records::{self, RecordError},
+};
 
-use super::{ChainState, Recovered};
+use super::{Chain, ChainState, Recovered};
 use crate::types::{Applied, Entry, LogId, decode_membership, kind};
 
 /// After the last entry of a segment. The bytes are equal on every node and live for ever: fields are only ever added.
@@ -144,25 +150,8 @@ impl Fold for ChainFold {
 
     fn entry(&mut self, entry: &Entry, keys: &mut Vec<u64>) {
         let before = self.state;
-        match self.state.step(entry.kind, &entry.payload) {
-            Ok(Applied::Recorded) => {
-                record_keys(entry, keys);
-                if let Some(recovered) = Recovered::of(entry, &before, &self.state) {
-                    self.recovery = Some(recovered);
-                }
-            }
-            Ok(Applied::Skipped) => self.skipped.push(entry.id.index),
-            Ok(Applied::NotARecord) => {
-                if entry.kind == kind::MEMBERSHIP {
-                    self.note_membership(entry.id, &entry.payload);
-                }
-            }
-            // Refused when it was to be appended; every node takes it alike.
-            Err(error) => {
-                tracing::error!(index = entry.id.index, "a record cannot be read and is skipped: {error}");
-                self.skipped.push(entry.id.index);
-            }
-        }
+        let step = self.state.step(entry.kind, &entry.payload);
+        self.note(entry, &before, step, keys);
     }
 
     fn state(&self) -> Vec<u8> {
@@ -185,6 +174,66 @@ impl Fold for ChainFold {
             seen: self.seen.iter().map(|(&id, &incarnation)| StoredNode { id, incarnation }).collect(),
         };
         stored.encode_to_vec()
+    }
+}
+
+impl ChainFold {
+    /// Takes note of an entry that `self.state` has gone over already.
+    fn note(&mut self, entry: &Entry, before: &ChainState, step: Result<Applied, RecordError>, keys: &mut Vec<u64>) {
+        match step {
+            Ok(Applied::Recorded) => {
+                record_keys(entry, keys);
+                if let Some(recovered) = Recovered::of(entry, before, &self.state) {
+                    self.recovery = Some(recovered);
+                }
+            }
+            Ok(Applied::Skipped) => self.skipped.push(entry.id.index),
+            Ok(Applied::NotARecord) => {
+                if entry.kind == kind::MEMBERSHIP {
+                    self.note_membership(entry.id, &entry.payload);
+                }
+            }
+            // Refused when it was to be appended; every node takes it alike.
+            Err(error) => {
+                tracing::error!(index = entry.id.index, "a record cannot be read and is skipped: {error}");
+                self.skipped.push(entry.id.index);
+            }
+        }
+    }
+}
+
+/// The [`ChainFold`] of a node that runs. What its [`Chain`] went over when it appended an entry is not computed again when that is
+/// sealed; the bytes that were read back for it are covered by their checksum and by the digest of the segment.
+pub(crate) struct RunningFold {
+    fold: ChainFold,
+    chain: Arc<OnceLock<Weak<Chain>>>,
+}
+
+impl RunningFold {
+    /// `chain` is set once the chronicle is open and the chain loaded.
+    pub(crate) fn new(chain: Arc<OnceLock<Weak<Chain>>>) -> RunningFold {
+        RunningFold { fold: ChainFold::default(), chain }
+    }
+}
+
+impl Fold for RunningFold {
+    fn restore(&mut self, state: &[u8]) {
+        self.fold.restore(state);
+    }
+
+    fn entry(&mut self, entry: &Entry, keys: &mut Vec<u64>) {
+        let link = self.chain.get().and_then(Weak::upgrade).and_then(|chain| chain.link(entry.id.index));
+        match link {
+            Some((id, applied, state)) if id == entry.id => {
+                let before = std::mem::replace(&mut self.fold.state, state);
+                self.fold.note(entry, &before, Ok(applied), keys);
+            }
+            _ => self.fold.entry(entry, keys),
+        }
+    }
+
+    fn state(&self) -> Vec<u8> {
+        self.fold.state()
     }
 }
 

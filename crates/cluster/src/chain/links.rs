@@ -135,6 +135,13 @@ impl Chain {
         tail.link(index).map(|link| (LogId { term: link.term, index }, link.applied, link.state))
     }
 
+    /// The hash of the record in this entry, where it extends the chain and stands in the tail.
+    pub(crate) fn hash_of(&self, id: LogId) -> Option<[u8; 32]> {
+        let tail = self.tail.lock();
+        let link = tail.link(id.index)?;
+        (link.term == id.term && link.applied == Applied::Recorded).then_some(link.state.head)
+    }
+
     /// The state after the entry at `index`; `None`: before the first entry. Reads up to a whole segment where the entry
     /// lies before the links in memory.
     pub(crate) fn state_at(&self, index: Option<u64>) -> Result<ChainState, ChainError> {

@@ -1,4 +1,7 @@
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -9,6 +12,10 @@ use super::*;
 use crate::types::{Entry, LogId, Member, Membership, encode_membership};
 
 fn chronicle(disk: &SimDisk, segment_bytes: u64) -> Chronicle {
+    chronicle_with(disk, segment_bytes, Box::new(ChainFold::default()))
+}
+
+fn chronicle_with(disk: &SimDisk, segment_bytes: u64, fold: Box<dyn sillok_chronicle::Fold>) -> Chronicle {
     let dir = Path::new("/chronicle");
     let disk: Arc<dyn Disk> = disk.boot();
     let identity = Identity { node_id: 1, incarnation: 7, site: "chungju".into(), cluster_id: None };
@@ -18,7 +25,7 @@ fn chronicle(disk: &SimDisk, segment_bytes: u64) -> Chronicle {
     let mut options = sillok_chronicle::Options::new(dir);
     options.disk = disk;
     options.segment_bytes = segment_bytes;
-    options.fold = Box::new(ChainFold::default());
+    options.fold = fold;
     options.keys = record_keys;
     Chronicle::open(options).unwrap()
 }
@@ -132,6 +139,31 @@ fn a_footers_state_comes_back_whole_and_holds_the_keys_of_what_happened_only() {
     assert_eq!(&digest[..16], "a8235d862380d1ba", "the bytes of a footer's state have changed");
 }
 
+/// What a chain has in memory is taken from it, and nothing else: not of another term, nor of what it has not followed.
+#[test]
+fn a_running_node_folds_as_one_that_computes_everything() {
+    let chronicle = chronicle(&SimDisk::new(1), 1 << 20);
+    let chain = Arc::new(Chain::load(chronicle).unwrap());
+    let (entries, first) = (drawn(), a_record(5, 2, records::GENESIS, 1));
+    chain.append(&entries).unwrap();
+    let mut other = entries.clone();
+    other[4] = a_record(4, 2, records::hash(&entries[2].payload), 5);
+    for (log, followed) in [(&entries, true), (&entries, false), (&other, true)] {
+        let link = Arc::new(OnceLock::new());
+        let mut running = RunningFold::new(link.clone());
+        if followed {
+            link.set(Arc::downgrade(&chain)).unwrap();
+        }
+        let mut computed = ChainFold::default();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for entry in log.iter().chain([&membership(5, 1, 8), &first]) {
+            running.entry(entry, &mut ours);
+            computed.entry(entry, &mut theirs);
+            assert_eq!((running.state(), &ours), (computed.state(), &theirs), "after {}", entry.id);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     /// Entry kinds: 0 extends the chain, 1 does not, 2 blank, 3 membership; cut where the log is opened again.
@@ -141,8 +173,10 @@ proptest! {
         committed in 0.0f64..1.0,
     ) {
         let disk = SimDisk::new(3);
-        let open = chronicle(&disk, 4 << 10);
-        let chain = Chain::load(open.clone()).unwrap();
+        let followed = Arc::new(OnceLock::new());
+        let open = chronicle_with(&disk, 4 << 10, Box::new(RunningFold::new(followed.clone())));
+        let chain = Arc::new(Chain::load(open.clone()).unwrap());
+        followed.set(Arc::downgrade(&chain)).unwrap();
         let mut state = ChainState::default();
         let mut expected = Vec::new();
         let mut skipped = Vec::new();

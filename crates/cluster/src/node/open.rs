@@ -5,7 +5,13 @@
 //!                                                   └─► views: loaded, or moved aside, by the thread that folds
 //! ```
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use openraft::{Config, SnapshotPolicy};
 use sillok_chronicle::{Chronicle, Epoch, Identity, OpenError};
@@ -16,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::follow;
 use crate::{
     acks::Acks,
-    chain::{Chain, ChainError, ChainFold, record_keys},
+    chain::{Chain, ChainError, RunningFold, record_keys},
     clocks::Clocks,
     commit::CommitPointer,
     core::{Core, Leadership},
@@ -307,7 +313,8 @@ fn open_files(options: &NodeOptions) -> Result<Files, StartError> {
     opening.segment_bytes = options.segment_bytes;
     opening.tail_cache_bytes = options.tail_cache_bytes;
     opening.max_unflushed_bytes = options.limits.unflushed_bytes;
-    opening.fold = Box::new(ChainFold::default());
+    let followed = Arc::new(OnceLock::new());
+    opening.fold = Box::new(RunningFold::new(followed.clone()));
     opening.keys = record_keys;
     opening.expect_node_id = Some(options.id);
     opening.expect_site = Some(options.site.clone());
@@ -315,6 +322,7 @@ fn open_files(options: &NodeOptions) -> Result<Files, StartError> {
     let chronicle = Chronicle::open(opening)?;
     let identity = chronicle.identity();
     let chain = Arc::new(Chain::load(chronicle.clone())?);
+    let _ = followed.set(Arc::downgrade(&chain));
     let epoch = epoch(&chronicle, &chain).inspect_err(|_| chronicle.close())?;
     // Loaded by the thread that folds: voting and replicating wait for no view.
     let views = Views::new(views_options(options, &identity, &chronicle));

@@ -103,7 +103,7 @@ impl Bench {
         let end = self.chronicle.last().unwrap().index + 1;
         if next < end {
             for entry in self.chronicle.read(next, end, usize::MAX).unwrap() {
-                self.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload).unwrap();
+                self.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload, None).unwrap();
             }
         }
     }

@@ -73,7 +73,7 @@ impl Shop {
 
     /// Folds the next record.
     pub(crate) fn fold(&mut self, record: &Bytes) {
-        let folded = self.views.fold(self.index, 1, RECORD, record).unwrap_or_else(|error| panic!("{error}"));
+        let folded = self.views.fold(self.index, 1, RECORD, record, None).unwrap_or_else(|error| panic!("{error}"));
         assert!(matches!(folded, Folded::Recorded { .. }), "{folded:?}");
         self.index += 1;
         self.overlay.evict(self.sequence - 1);

@@ -282,7 +282,7 @@ fn views_that_are_closed_fold_nothing_and_answer_nothing_that_is_on_disk() {
     author.fold_to(&views, 5);
     views.close();
     let entry = &author.entries[5];
-    assert_eq!(views.fold(5, 1, entry.kind, &entry.payload), Err(FoldError::Closed));
+    assert_eq!(views.fold(5, 1, entry.kind, &entry.payload, None), Err(FoldError::Closed));
     let read = || views.with_channel("shop-0", |table| table.unwrap().user_key(1).map(str::to_owned));
     assert!(catch_unwind(AssertUnwindSafe(read)).is_err());
     // Nothing is wrong with the rows, and sled's lock is free though the views are still held.

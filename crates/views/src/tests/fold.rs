@@ -67,7 +67,7 @@ fn an_event_of_an_unknown_kind_stops_the_fold_and_says_so() {
     // Field 339, length-delimited, empty: a kind that this build does not have.
     let strange = record_of(&author, &views, &[0x9a, 0x15, 0x00], 1);
     for _ in 0..2 {
-        let error = views.fold(2, 1, 1, &strange).unwrap_err();
+        let error = views.fold(2, 1, 1, &strange, None).unwrap_err();
         assert!(
             matches!(&error, FoldError::UnknownEvent { index: 2, channel_id, revision: 4, .. } if channel_id == "shop-0")
         );
@@ -75,7 +75,7 @@ fn an_event_of_an_unknown_kind_stops_the_fold_and_says_so() {
     }
     assert_eq!(everything(&views), before);
     // Later entries are not taken instead.
-    assert_eq!(views.fold(3, 1, 0, &Bytes::new()), Err(FoldError::OutOfOrder { expected: 2, got: 3 }));
+    assert_eq!(views.fold(3, 1, 0, &Bytes::new(), None), Err(FoldError::OutOfOrder { expected: 2, got: 3 }));
 }
 
 #[test]
@@ -84,12 +84,12 @@ fn a_record_of_a_later_feature_level_stops_the_fold() {
     let views = in_memory();
     author.fold_all(&views);
     let later = record_of(&author, &views, &[0x22, 0x00], records::FEATURE_LEVEL + 1);
-    assert!(matches!(views.fold(2, 1, 1, &later), Err(FoldError::FeatureLevel { index: 2, .. })));
-    assert!(matches!(views.fold(2, 1, 77, &Bytes::new()), Err(FoldError::UnknownEntryKind { kind: 77, .. })));
-    assert!(matches!(views.fold(2, 1, 1, &Bytes::from_static(b"\xff\xff")), Err(FoldError::Malformed { .. })));
+    assert!(matches!(views.fold(2, 1, 1, &later, None), Err(FoldError::FeatureLevel { index: 2, .. })));
+    assert!(matches!(views.fold(2, 1, 77, &Bytes::new(), None), Err(FoldError::UnknownEntryKind { kind: 77, .. })));
+    assert!(matches!(views.fold(2, 1, 1, &Bytes::from_static(b"\xff\xff"), None), Err(FoldError::Malformed { .. })));
     // The known level folds.
     let known = record_of(&author, &views, &[0x22, 0x00], records::FEATURE_LEVEL);
-    assert_eq!(views.fold(2, 1, 1, &known), Ok(Folded::Recorded { events: 1, refusals: 0 }));
+    assert_eq!(views.fold(2, 1, 1, &known, None), Ok(Folded::Recorded { events: 1, refusals: 0 }));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_blank_entry_of_a_later_term_leaves_the_term_of_the_position_alone() {
     author.fold_all(&views);
     let before = views.applied().unwrap();
     assert_eq!((before.term, before.record_term), (1, 1));
-    views.fold(before.index + 1, 5, 0, &bytes::Bytes::new()).unwrap();
+    views.fold(before.index + 1, 5, 0, &bytes::Bytes::new(), None).unwrap();
     let after = views.applied().unwrap();
     assert_eq!((after.term, after.record_term, after.sequence), (5, 1, before.sequence));
 }
