@@ -184,21 +184,34 @@ impl Stream for Frames {
 
 /// One stream, until the lane is closed and all is answered, or it breaks.
 async fn run(calls: Arc<Mutex<Calls>>, channel: Channel, pool: Weak<Pool>, patience: Duration) {
-    let status = match stream(&calls, channel, &pool, patience).await {
+    let mut end = End { calls, status: Status::cancelled("the runtime of the stream has ended") };
+    end.status = match stream(&end.calls, channel, &pool, patience).await {
         Ok(()) => Status::unavailable("the node ended the stream"),
         Err(status) => status,
     };
-    let (sent, waiting) = {
-        let mut calls = calls.lock();
-        calls.closed = true;
-        (std::mem::take(&mut calls.sent), std::mem::take(&mut calls.waiting))
-    };
-    // Whoever is gone needs no answer.
-    for answer in sent {
-        let _ = answer.send(Err(Untaken::Broken { status: status.clone(), sent: true }));
-    }
-    for (_, answer) in waiting {
-        let _ = answer.send(Err(Untaken::Broken { status: status.clone(), sent: false }));
+}
+
+/// Tells everybody who has no answer, also where the task is dropped with its runtime.
+struct End {
+    calls: Arc<Mutex<Calls>>,
+    status: Status,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let (sent, waiting) = {
+            let mut calls = self.calls.lock();
+            calls.closed = true;
+            (std::mem::take(&mut calls.sent), std::mem::take(&mut calls.waiting))
+        };
+        let broken = |sent| Err(Untaken::Broken { status: self.status.clone(), sent });
+        // Whoever is gone needs no answer.
+        for answer in sent {
+            let _ = answer.send(broken(true));
+        }
+        for (_, answer) in waiting {
+            let _ = answer.send(broken(false));
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! `sillok friend check`: are my friends still there?
 //!
-//! Every site is asked for its digests, stale, so that the question is answered with or without a majority. Where the sites
-//! stand at different revisions they are asked again at the lowest of them: digests of one revision must be equal. A site that
-//! does not know the channel is asked again once it has read as far as those that do: it may be behind, or it has lost it.
+//! Every site is asked for its digests, stale, so that the question is answered with or without a majority. A site that has not
+//! read as far as another, or does not know the channel, is asked again once it has: it may be a moment behind, or have lost it.
+//! Where the sites stand at different revisions all the same they are asked at the lowest of them: digests of one revision must
+//! be equal.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -44,6 +45,17 @@ impl Witness {
     fn is_dark(&self) -> bool {
         self.answer.as_ref().is_err_and(is_dark)
     }
+
+    /// It does not know the channel, or has read less far than this.
+    fn is_behind(&self, furthest: &v1::Position) -> bool {
+        match &self.answer {
+            Ok(answer) => {
+                let position = answer.info.as_ref().and_then(|info| info.position.as_ref());
+                position.is_none_or(|position| position.sequence < furthest.sequence)
+            }
+            Err(status) => is_unknown(status),
+        }
+    }
 }
 
 /// What the answers together say.
@@ -62,7 +74,7 @@ enum Verdict {
 pub(crate) async fn run(session: &Session, channel: &str) -> Result<(), Failure> {
     let nodes = roster(session).await?;
     let mut witnesses = ask_all(session, &nodes, channel, 0).await;
-    ask_who_does_not_know(session, channel, &mut witnesses).await;
+    ask_who_is_behind(session, channel, &mut witnesses).await;
     set_aside_far_behind(&mut witnesses);
     for _ in 0..ROUNDS {
         let revisions: Vec<u64> = digests(&witnesses).map(|(_, digests)| digests.revision).collect();
@@ -134,13 +146,18 @@ async fn ask_one(
     tokio::time::timeout(ONE_NODE, answer).await.unwrap_or(Err(late))
 }
 
-/// Those that do not know a channel that others know, once they have read as far as these.
-async fn ask_who_does_not_know(session: &Session, channel: &str, witnesses: &mut [Witness]) {
+/// Those that have not read as far as another or do not know a channel that others know, once they have read as far as these.
+async fn ask_who_is_behind(session: &Session, channel: &str, witnesses: &mut [Witness]) {
     let Some(furthest) = furthest(witnesses).and_then(|info| info.position) else { return };
-    for witness in witnesses.iter_mut().filter(|witness| witness.answer.as_ref().is_err_and(is_unknown)) {
-        witness.answer = ask_one(session, &witness.endpoint, channel, 0, Some(furthest)).await;
-        witness.lost = witness.answer.as_ref().is_err_and(is_unknown);
-    }
+    join_all(witnesses.iter_mut().filter(|witness| witness.is_behind(&furthest)).map(|witness| async move {
+        let answer = ask_one(session, &witness.endpoint, channel, 0, Some(furthest)).await;
+        witness.lost = answer.as_ref().is_err_and(is_unknown);
+        // One that does not come so far in time keeps what it answered of where it stands.
+        if witness.answer.is_err() || answer.is_ok() || witness.lost {
+            witness.answer = answer;
+        }
+    }))
+    .await;
 }
 
 /// What the answer that speaks for the most speaks for.
@@ -411,6 +428,21 @@ mod tests {
         assert_eq!(judge(&all), Verdict::Agree { revision: 3, friends: 1604 });
         assert!(!all[2].is_dark() && witness(3, "jeonju", None).is_dark());
         assert!(sentence(&all, 3, 1604).ends_with("both agree (jeonju is behind)"));
+    }
+
+    #[test]
+    fn who_has_read_less_far_is_asked_again() {
+        let at = |sequence| {
+            let mut one = witness(1, "chungju", Some((3, 7)));
+            let position = Some(v1::Position { log: 1, sequence, term: 1 });
+            one.answer.as_mut().unwrap().info = Some(v1::ReadInfo { position, ..Default::default() });
+            one
+        };
+        let furthest = v1::Position { log: 1, sequence: 8, term: 1 };
+        assert!(at(7).is_behind(&furthest) && !at(8).is_behind(&furthest));
+        let unknown = Status::from(errors::Problem::new(v1::Reason::ChannelNotFound, "was never opened"));
+        assert!(Witness { answer: Err(unknown), ..witness(3, "jeonju", None) }.is_behind(&furthest));
+        assert!(!witness(2, "seongju", None).is_behind(&furthest), "it is dark");
     }
 
     #[test]
