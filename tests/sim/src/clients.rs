@@ -41,7 +41,7 @@ impl Ways {
             .request_timeout(Duration::from_millis(1_000))
             .deadline(Duration::from_secs(4));
         let hasty = |id: &u64| {
-            let client = connect(&[*id]).follow_leader(false).batch_calls((*id as usize + first) % 2 == 0);
+            let client = connect(&[*id]).follow_leader(false).batch_calls((*id as usize + first).is_multiple_of(2));
             client.request_timeout(Duration::from_millis(400)).deadline(Duration::from_millis(450)).build().unwrap()
         };
         Ways { patient: patient.build().unwrap(), hasty: nodes.iter().map(hasty).collect() }
