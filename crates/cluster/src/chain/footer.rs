@@ -203,7 +203,8 @@ impl ChainFold {
 }
 
 /// The [`ChainFold`] of a node that runs. What its [`Chain`] went over when it appended an entry is not computed again when that is
-/// sealed; the bytes that were read back for it are covered by their checksum and by the digest of the segment.
+/// sealed: the bytes that were read back for it are covered by their checksum and the segment's digest, and scrubbing and mending
+/// follow the chain from the bytes.
 pub(crate) struct RunningFold {
     fold: ChainFold,
     chain: Arc<OnceLock<Weak<Chain>>>,
