@@ -53,7 +53,7 @@ impl Client {
             };
             let (status, verdict) = match tried {
                 Ok(receipt) => return Ok(receipt),
-                Err(Untaken::Broken { status, .. }) if shared.is_some() && judge(&status) == Verdict::Invalid => {
+                Err(Untaken::Broken { status, .. }) if judge(&status) == Verdict::Invalid => {
                     // One of those on the stream is at fault; whether it is this one, a call of its own shows.
                     shared = None;
                     continue;

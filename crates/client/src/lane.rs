@@ -19,18 +19,15 @@ use std::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::Stream;
 use parking_lot::Mutex;
-use prost::{
-    Message as _,
-    encoding::{WireType, encode_key, encode_varint},
-};
-use sillok_wire::{RawCodec, errors, v1};
+use prost::{Message as _, encoding::message};
+use sillok_wire::{errors, v1};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
-use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic::{Status, transport::Channel};
 
-use crate::{pool::Pool, read::LARGEST_ANSWER};
+use crate::{pool::Pool, submit};
 
 /// How long a lane takes commands.
 const AGE: Duration = Duration::from_secs(5);
@@ -40,8 +37,6 @@ const FRAME_COMMANDS: usize = 512;
 const FRAME_BYTES: usize = 256 << 10;
 /// A larger command goes by a call of its own.
 const COMMAND_BYTES: usize = 64 << 10;
-/// Field `commands` of `SubmitRequest`: a frame's bytes are this field again and again.
-const COMMANDS: u32 = 1;
 
 /// Why there is no receipt.
 #[derive(Debug)]
@@ -62,9 +57,7 @@ pub(crate) fn encode(command: &v1::Command) -> Option<Bytes> {
         return None;
     }
     let mut bytes = Vec::with_capacity(length + 8);
-    encode_key(COMMANDS, WireType::LengthDelimited, &mut bytes);
-    encode_varint(length as u64, &mut bytes);
-    command.encode_raw(&mut bytes);
+    message::encode(submit::COMMANDS, command, &mut bytes);
     Some(bytes.into())
 }
 
@@ -223,12 +216,8 @@ async fn stream(
 ) -> Result<(), Status> {
     let silent = || Status::deadline_exceeded("the node gave no answer in time");
     let opened = Instant::now();
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-    grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-    let frames = Request::new(Frames { calls: calls.clone(), gathered: false });
-    let path = PathAndQuery::from_static("/sillok.v1.Commands/Submit");
-    let answers = grpc.streaming(frames, path, RawCodec::<v1::SubmitResponse>::default());
-    let response = timeout(patience, answers).await.map_err(|_| silent())??;
+    let frames = Frames { calls: calls.clone(), gathered: false };
+    let response = timeout(patience, submit::open(channel, frames)).await.map_err(|_| silent())??;
     if let Some(pool) = pool.upgrade() {
         pool.hint(response.metadata());
     }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::Stream;
 use sillok_wire::{RawCodec, errors, v1};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery};
+use tonic::{Request, Response, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use super::{Answered, Shared};
 use crate::{
@@ -83,7 +84,7 @@ async fn stream(client: &Client, shared: &Shared, node: &Node, asks_first: bool)
         // There is room for each, and the receiver is in scope.
         let _ = outgoing.try_send(frame);
     }
-    let opened = match timeout(client.settings.try_timeout, open(node, receiver)).await {
+    let opened = match timeout(client.settings.try_timeout, open(node.channel(), ReceiverStream::new(receiver))).await {
         Ok(opened) => opened,
         Err(_) => Err(Status::deadline_exceeded(format!("{} did not take the stream", node.address))),
     };
@@ -164,11 +165,15 @@ async fn stream(client: &Client, shared: &Shared, node: &Node, asks_first: bool)
     }
 }
 
-async fn open(node: &Node, frames: mpsc::Receiver<Bytes>) -> Result<Response<Streaming<v1::SubmitResponse>>, Status> {
-    let mut grpc = Grpc::new(node.channel()).max_decoding_message_size(LARGEST_ANSWER);
+/// A stream to a node, whose frames are encoded already.
+pub(crate) async fn open(
+    channel: Channel,
+    frames: impl Stream<Item = Bytes> + Send + 'static,
+) -> Result<Response<Streaming<v1::SubmitResponse>>, Status> {
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(LARGEST_ANSWER);
     grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let path = PathAndQuery::from_static("/sillok.v1.Commands/Submit");
-    grpc.streaming(Request::new(ReceiverStream::new(frames)), path, RawCodec::default()).await
+    grpc.streaming(Request::new(frames), path, RawCodec::default()).await
 }
 
 impl Shared {

@@ -12,7 +12,7 @@ use sillok_wire::v1;
 use super::SubmitOptions;
 
 /// Field `commands` of `SubmitRequest`: a frame's bytes are this field again and again.
-const COMMANDS: u32 = 1;
+pub(crate) const COMMANDS: u32 = 1;
 /// Small frames wait for company while so many frames are unanswered, so that a fast sender does not make a frame of
 /// every command.
 const SMALL_IN_FLIGHT: usize = 4;

@@ -19,6 +19,7 @@ use sillok_wire::v1;
 use tokio::sync::Notify;
 
 use self::frames::Frames;
+pub(crate) use self::{driver::open, frames::COMMANDS};
 use crate::{
     Client, WriteError,
     client::Settings,
