@@ -36,7 +36,7 @@ pub(super) struct Generator {
     channels: Vec<Channel>,
     batch: usize,
     lane: Mutex<Lane>,
-    /// Batches that were refused: nothing of them is recorded.
+    /// Batches that were not acknowledged, to be sent again under the same keys.
     spare: Mutex<Vec<Bytes>>,
     /// The newest stream to end was refused. As the client does then, the next is sent nothing before it is taken.
     asks_first: AtomicBool,
@@ -47,12 +47,14 @@ pub(super) struct Generator {
 pub(super) struct Met {
     sent: AtomicU64,
     left_out: AtomicU64,
+    turned_away: AtomicU64,
     refused: Mutex<Histogram<u64>>,
 }
 
 impl Default for Met {
     fn default() -> Met {
-        Met { sent: AtomicU64::new(0), left_out: AtomicU64::new(0), refused: Mutex::new(histogram()) }
+        let [sent, left_out, turned_away] = [(); 3].map(|()| AtomicU64::new(0));
+        Met { sent, left_out, turned_away, refused: Mutex::new(histogram()) }
     }
 }
 
@@ -61,6 +63,8 @@ enum Outcome {
     Recorded,
     /// At once, with when to come again.
     Refused,
+    /// By a leader that a quorum did not answer in time, or for want of one: so much load can cost the leader its office.
+    TurnedAway,
 }
 
 impl Generator {
@@ -107,11 +111,14 @@ impl Generator {
         self.asks_first.store(ended.is_err(), Ordering::Relaxed);
         match ended {
             Ok(()) => Ok(Outcome::Recorded),
-            Err(status) if errors::reason_of(&status) != Some(v1::Reason::Overloaded) => Err(failed(status)),
-            Err(status) if errors::retry_after(&status).is_none() => {
-                Err(BenchError::Wrong("a batch was refused without being told when to come again".to_owned()))
-            }
-            Err(_) => Ok(Outcome::Refused),
+            Err(status) => match errors::reason_of(&status) {
+                Some(v1::Reason::NoLeader | v1::Reason::OutcomeUnknown) => Ok(Outcome::TurnedAway),
+                Some(v1::Reason::Overloaded) if errors::retry_after(&status).is_some() => Ok(Outcome::Refused),
+                Some(v1::Reason::Overloaded) => {
+                    Err(BenchError::Wrong("a batch was refused without being told when to come again".to_owned()))
+                }
+                _ => Err(failed(status)),
+            },
         }
     }
 
@@ -127,6 +134,13 @@ impl Generator {
                 self.spare.lock().push(bytes);
                 if shared.recorder.is_timing() {
                     met.refused.lock().saturating_record(microseconds(due.elapsed()));
+                }
+            }
+            Ok(Outcome::TurnedAway) => {
+                // Under its keys nothing of it is recorded twice, even where its outcome was not known.
+                self.spare.lock().push(bytes);
+                if shared.recorder.is_timing() {
+                    met.turned_away.fetch_add(1, Ordering::Relaxed);
                 }
             }
             Err(error) => shared.failed(error),
@@ -225,12 +239,17 @@ impl Met {
                 Figure::new("a refusal, p99", milliseconds(0.99), "ms"),
             ]);
         }
+        let turned_away = self.turned_away.load(Ordering::Relaxed);
+        if turned_away > 0 {
+            run.figures.push(Figure::new("turned away without a leader", a_second(turned_away), "commands/s"));
+        }
         if left_out > 0 {
             run.figures.push(Figure::new("not sent, for want of processor time", a_second(left_out), "commands/s"));
         }
         run.asked("due_per_second", due)
             .asked("sent_per_second", a_second(sent))
             .asked("refused_per_second", a_second(refused.len()))
+            .asked("turned_away_per_second", a_second(turned_away))
             .asked("refused_share", share)
             .asked("refusal_p50_us", refused.value_at_quantile(0.5))
             .asked("refusal_p99_us", refused.value_at_quantile(0.99))
