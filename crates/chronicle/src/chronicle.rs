@@ -337,13 +337,20 @@ impl Chronicle {
     /// Appends to `out`, in ascending order, the indexes of all entries that have `key`: unsealed ones (appended and
     /// not truncated) from memory, sealed ones through the segments' filters and, if those say so, from the disk.
     pub fn find(&self, key: u64, out: &mut Vec<u64>) -> Result<(), ReadError> {
+        self.find_from(0, key, out)
+    }
+
+    /// As [`Chronicle::find`], passing over the oldest `passed` sealed segments: those for which [`Chronicle::screen`] said that
+    /// no entry has the key.
+    pub fn find_from(&self, passed: usize, key: u64, out: &mut Vec<u64>) -> Result<(), ReadError> {
         let shared = self.shared();
         let begin = out.len();
         let sealed = loop {
             let log = shared.log.read();
             if log.keys.are_filed() {
                 log.keys.find(key, out);
-                break log.sealed.iter().filter(|sealed| sealed.may_hold(key)).cloned().collect::<Vec<_>>();
+                let left = log.sealed.get(passed..).unwrap_or_default();
+                break left.iter().filter(|sealed| sealed.may_hold(key)).cloned().collect::<Vec<_>>();
             }
             drop(log);
             shared.log.write().keys.file(FILE_AT_ONCE);
@@ -358,6 +365,16 @@ impl Chronicle {
         found.dedup();
         out.append(&mut found);
         Ok(())
+    }
+
+    /// For each of `keys`: how many of the oldest sealed segments certainly have no entry with it; 0 where one may. All keys are
+    /// held against one segment's filter before the next: a filter is half a megabyte, and near while it is asked. What is
+    /// sealed never changes, so the answers stay true.
+    pub fn screen(&self, keys: &[u64]) -> Vec<usize> {
+        let mut may_be_there = vec![false; keys.len()];
+        let log = self.shared().log.read();
+        log.sealed.iter().for_each(|sealed| sealed.screen(keys, &mut may_be_there));
+        may_be_there.into_iter().map(|may| if may { 0 } else { log.sealed.len() }).collect()
     }
 
     /// Begins to read everything once more from the disk; see [`Scrub`].

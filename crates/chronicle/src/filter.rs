@@ -55,7 +55,12 @@ impl KeyFilter {
 
     /// Whether `key` may be among the keys.
     pub(crate) fn may_contain(&self, key: u64) -> bool {
-        BinaryFuse16Ref::from_dma(&self.descriptor, &self.bytes[self.begin..]).contains(&key)
+        self.asked().contains(&key)
+    }
+
+    /// Something that answers many questions one after the other, while what it reads is near.
+    pub(crate) fn asked(&self) -> BinaryFuse16Ref<'_> {
+        BinaryFuse16Ref::from_dma(&self.descriptor, &self.bytes[self.begin..])
     }
 }
 

@@ -134,6 +134,18 @@ impl Sealed {
         self.trailer.keys > 0 && self.filter.as_ref().is_none_or(|filter| filter.may_contain(key))
     }
 
+    /// Of `keys`, notes those that an entry may have. Asks the filter only.
+    pub(crate) fn screen(&self, keys: &[u64], may_be_here: &mut [bool]) {
+        if self.trailer.keys == 0 {
+            return;
+        }
+        let Some(filter) = &self.filter else { return may_be_here.fill(true) };
+        let filter = filter.asked();
+        for (key, may_be_here) in keys.iter().zip(may_be_here) {
+            *may_be_here |= xorf::Filter::contains(&filter, key);
+        }
+    }
+
     /// Appends the indexes of the entries that have `key`.
     pub(crate) fn find(&self, pool: &FilePool, key: u64, out: &mut Vec<u64>) -> Result<(), ReadError> {
         for block in self.directory(pool)?.blocks_of(key) {

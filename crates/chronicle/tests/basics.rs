@@ -94,6 +94,18 @@ fn committed_segments_are_sealed_and_their_keys_found() {
             chronicle.find(own_key(LogId::new(9, absent)), &mut found).unwrap();
             assert!(found.is_empty());
         }
+        // Screened together, every key is found as ever, and next to no other is looked for in what is sealed.
+        let keys: Vec<u64> = (0..1000).map(|n| own_key(LogId::new(if n < 400 { 4 } else { 9 }, n))).collect();
+        let passed = chronicle.screen(&keys);
+        for (n, (key, passed)) in keys.iter().zip(&passed).enumerate() {
+            let mut found = Vec::new();
+            chronicle.find_from(*passed, *key, &mut found).unwrap();
+            assert_eq!(found, if n < 400 { vec![n as u64] } else { Vec::new() });
+        }
+        let sealed = chronicle.sealed();
+        let first_unsealed = sealed.last().map_or(0, |last| last.last.index + 1) as usize;
+        assert!(passed[..first_unsealed].iter().all(|&passed| passed == 0));
+        assert!(passed[400..].iter().filter(|&&passed| passed == sealed.len()).count() > 590);
     };
     check(&chronicle);
     let sealed = chronicle.sealed();

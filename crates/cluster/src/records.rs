@@ -141,17 +141,23 @@ impl Records {
         loaded.unwrap_or(Err(LoadError::Stopped { index }))
     }
 
-    /// What is recorded under a key in entries up to `committed`. A fresh key, the usual case, is answered from memory
-    /// but for one in many thousands (a filter errs), which costs a read of a footer.
+    /// Each of these hashes of keys with what [`Records::look_up`] may pass over for it.
+    pub(crate) fn screen(&self, keys: &[u64]) -> impl Iterator<Item = (u64, usize)> {
+        keys.iter().copied().zip(self.chronicle.screen(keys))
+    }
+
+    /// What is recorded under a key in entries up to `committed`, but for the oldest `passed` sealed segments. A fresh key, the
+    /// usual case, is answered from memory but for one in many thousands (a filter errs), which costs a read of a footer.
     pub(crate) fn look_up(
         &self,
         channel_id: &str,
         retry_key: &str,
         key_hash: u64,
+        passed: usize,
         committed: u64,
     ) -> Result<LookedUp, LoadError> {
         let mut candidates = Vec::new();
-        let found = self.chronicle.find(key_hash, &mut candidates);
+        let found = self.chronicle.find_from(passed, key_hash, &mut candidates);
         found.map_err(|source| LoadError::Find { source })?;
         for index in candidates {
             if index > committed || self.chain.is_skipped(index) {
@@ -174,7 +180,7 @@ impl Records {
     ) -> Result<Option<(Arc<Decoded>, usize)>, LoadError> {
         let key_hash = records::key_hash(channel_id, retry_key);
         loop {
-            match self.look_up(channel_id, retry_key, key_hash, committed)? {
+            match self.look_up(channel_id, retry_key, key_hash, 0, committed)? {
                 LookedUp::Fresh => return Ok(None),
                 LookedUp::Recorded(record, n) => return Ok(Some((record, n))),
                 LookedUp::NeedsEntry(index) => {

@@ -152,4 +152,13 @@ async fn keys_in_sealed_segments_are_found_by_leaders_that_never_saw_them() {
         assert_eq!(timeless(again), timeless(original));
     }
     assert_eq!(receipt(&one(trio.node(next), add("shop", "fresh")).await).revision, 402);
+    // Old and fresh keys in one frame, which are looked for together.
+    let mixed = |n: usize| if n % 2 == 0 { format!("u{}", n * 10) } else { format!("new{n}") };
+    let answers = trio.node(next).execute((0..40).map(|n| add("shop", &mixed(n))).collect()).await;
+    for (n, answer) in answers.iter().enumerate() {
+        match n % 2 {
+            0 => assert_eq!(timeless(answer), timeless(&originals[n * 10])),
+            _ => assert_eq!((receipt(answer).is_retry(), receipt(answer).revision), (false, 403 + n as u64 / 2)),
+        }
+    }
 }
