@@ -153,7 +153,7 @@ async fn keys_in_sealed_segments_are_found_by_leaders_that_never_saw_them() {
     }
     assert_eq!(receipt(&one(trio.node(next), add("shop", "fresh")).await).revision, 402);
     // Old and fresh keys in one frame, which are looked for together.
-    let mixed = |n: usize| if n % 2 == 0 { format!("u{}", n * 10) } else { format!("new{n}") };
+    let mixed = |n: usize| if n.is_multiple_of(2) { format!("u{}", n * 10) } else { format!("new{n}") };
     let answers = trio.node(next).execute((0..40).map(|n| add("shop", &mixed(n))).collect()).await;
     for (n, answer) in answers.iter().enumerate() {
         match n % 2 {
