@@ -55,11 +55,18 @@ impl KeyFilter {
 
     /// Whether `key` may be among the keys.
     pub(crate) fn may_contain(&self, key: u64) -> bool {
-        self.asked().contains(&key)
+        self.filter().contains(&key)
     }
 
-    /// Something that answers many questions one after the other, while what it reads is near.
-    pub(crate) fn asked(&self) -> BinaryFuse16Ref<'_> {
+    /// Of `keys`, notes those that may be among the filter's.
+    pub(crate) fn screen(&self, keys: &[u64], may_be_here: &mut [bool]) {
+        let filter = self.filter();
+        for (key, may_be_here) in keys.iter().zip(may_be_here) {
+            *may_be_here |= filter.contains(key);
+        }
+    }
+
+    fn filter(&self) -> BinaryFuse16Ref<'_> {
         BinaryFuse16Ref::from_dma(&self.descriptor, &self.bytes[self.begin..])
     }
 }

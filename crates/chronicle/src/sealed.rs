@@ -136,13 +136,10 @@ impl Sealed {
 
     /// Of `keys`, notes those that an entry may have. Asks the filter only.
     pub(crate) fn screen(&self, keys: &[u64], may_be_here: &mut [bool]) {
-        if self.trailer.keys == 0 {
-            return;
-        }
-        let Some(filter) = &self.filter else { return may_be_here.fill(true) };
-        let filter = filter.asked();
-        for (key, may_be_here) in keys.iter().zip(may_be_here) {
-            *may_be_here |= xorf::Filter::contains(&filter, key);
+        match &self.filter {
+            _ if self.trailer.keys == 0 => {}
+            Some(filter) => filter.screen(keys, may_be_here),
+            None => may_be_here.fill(true),
         }
     }
 

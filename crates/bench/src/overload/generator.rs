@@ -53,8 +53,8 @@ pub(super) struct Met {
 
 impl Default for Met {
     fn default() -> Met {
-        let [sent, left_out, turned_away] = [(); 3].map(|()| AtomicU64::new(0));
-        Met { sent, left_out, turned_away, refused: Mutex::new(histogram()) }
+        let zero = || AtomicU64::new(0);
+        Met { sent: zero(), left_out: zero(), turned_away: zero(), refused: Mutex::new(histogram()) }
     }
 }
 

@@ -185,8 +185,7 @@ impl Desk {
         }
     }
 
-    /// Holds the keys of what comes next against the sealed segments, all together, which is several times cheaper than each by
-    /// itself.
+    /// Holds the keys of what comes next against the sealed segments, all together.
     fn screen(&mut self, backlog: &VecDeque<Queued>, at_most: usize) {
         let items = backlog.iter().flat_map(|queued| queued.items.as_slice()).take(at_most);
         let keys: Vec<u64> = items.filter_map(|item| item.as_ref().ok().map(|next| next.key_hash)).collect();
