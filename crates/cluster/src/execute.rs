@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, future::Future, io, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use sillok_views::Locator;
 use sillok_wire::{
     command_from_proto,
@@ -20,7 +21,7 @@ use crate::{
     node::Node,
     reads::Reads,
     records::{LoadError, Records},
-    sequencer::{Item, Lane, Sequencer, State, is_definite, no_leader, refusing, unknown},
+    sequencer::{Expected, Item, Lane, Sequencer, State, is_definite, no_leader, refusing, unknown},
     types::LogId,
 };
 
@@ -135,13 +136,13 @@ impl Front {
         }
     }
 
-    /// Why a new stream would be turned away now.
-    fn refuses_streams(&self) -> Option<Problem> {
+    /// A place for a new stream, or why it is turned away.
+    fn expect_stream(&self) -> Result<Option<Expected>, Problem> {
         match self.core.leader() {
-            Some((leader, _)) if leader == self.core.id => self.sequencer.refuses_streams(),
-            Some(_) => self.forwarder.refuses_streams(),
+            Some((leader, _)) if leader == self.core.id => self.sequencer.expect_stream(),
+            Some(_) => self.forwarder.expect_stream().map(Some),
             // Each of its frames is told so.
-            None => None,
+            None => Ok(None),
         }
     }
 
@@ -244,6 +245,8 @@ pub(crate) fn unreadable(error: &LoadError) -> Status {
 pub struct Submitter {
     front: Arc<Front>,
     lane: Arc<Lane>,
+    /// Until the first frame.
+    expected: Mutex<Option<Expected>>,
 }
 
 impl Submitter {
@@ -253,10 +256,13 @@ impl Submitter {
         commands: Vec<v1::Command>,
     ) -> impl Future<Output = Result<Vec<v1::Answer>, Status>> + Send + 'static + use<> {
         let count = commands.len();
-        settled(count, self.front.enqueue(commands, Some(&self.lane)))
+        let expected = self.expected.lock().take();
+        let answers = self.front.enqueue(commands, Some(&self.lane));
+        drop(expected);
+        settled(count, answers)
     }
 
-    /// What waits at the leader takes nearly half a second: pipelines should keep little on the way for now.
+    /// What waits at the leader takes nearly as long as it may: pipelines should keep little on the way for now.
     pub fn holds_back(&self) -> bool {
         self.front.holds_streams_back()
     }
@@ -328,21 +334,15 @@ impl Node {
         settled(count, self.front().enqueue(commands, None))
     }
 
-    /// Whether a new pipeline of frames is worth beginning: one that is begun is never turned away for this, and should keep less
-    /// on the way while [`Submitter::holds_back`].
+    /// A pipeline of frames. One that is begun is never turned away for what waits before it, and should keep less on the way
+    /// while [`Submitter::holds_back`].
     ///
     /// # Errors
-    /// `OVERLOADED`, with when to come again: what waits already takes more than half a second.
-    pub fn takes_streams(&self) -> Result<(), Status> {
-        match self.front().refuses_streams() {
-            Some(problem) => Err(problem.into()),
-            None => Ok(()),
-        }
-    }
-
-    /// A pipeline of frames.
-    pub fn submitter(&self) -> Submitter {
-        Submitter { front: self.front().clone(), lane: Arc::default() }
+    /// `OVERLOADED`, with when to come again: what waits already, or is expected of pipelines begun just now, takes longer
+    /// than it should: half a second at most, less where a quorum is near.
+    pub fn submitter(&self) -> Result<Submitter, Status> {
+        let expected = Mutex::new(self.front().expect_stream()?);
+        Ok(Submitter { front: self.front().clone(), lane: Arc::default(), expected })
     }
 
     /// One event by its place.

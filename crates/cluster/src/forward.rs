@@ -34,7 +34,7 @@ pub(crate) use self::serve::serve;
 use crate::{
     core::Core,
     execute::leaderless,
-    sequencer::{Admission, Caller, Full, Lane, Route, late, no_leader, out_of_order, refusing, unknown},
+    sequencer::{Admission, Caller, Expected, Full, Lane, Route, late, no_leader, out_of_order, refusing, unknown},
 };
 
 /// Frames between this task and the connection.
@@ -109,9 +109,9 @@ impl Forwarder {
         answers
     }
 
-    /// Why a new stream would be turned away now: too much is on its way already.
-    pub(crate) fn refuses_streams(&self) -> Option<Problem> {
-        self.0.admission.streams_are_taken().err().map(|full| overloaded(0, full))
+    /// A place for a new stream, or why it is turned away: too much is on its way already.
+    pub(crate) fn expect_stream(&self) -> Result<Expected, Problem> {
+        self.0.admission.expect_stream().map_err(|full| overloaded(0, full))
     }
 
     /// Whether open streams should send less for now.

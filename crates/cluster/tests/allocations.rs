@@ -93,7 +93,7 @@ async fn cluster(dir: &Path, count: u64) -> Vec<Node> {
 
 /// Frames in order, some of them on the way at once, each of which must be recorded.
 async fn submit(node: &Node, frames: Vec<Vec<v1::Command>>) {
-    let submitter = node.submitter();
+    let submitter = node.submitter().unwrap();
     let mut pending = std::collections::VecDeque::new();
     for frame in frames {
         if pending.len() as u64 >= WINDOW {

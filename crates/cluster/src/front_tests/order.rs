@@ -24,7 +24,7 @@ impl Pipeline {
         let begun = Instant::now();
         while self.answered < until_answered && !self.frames.is_empty() {
             assert!(begun.elapsed() < AT_MOST, "{} frames answered", self.answered);
-            let submitter = self.node.submitter();
+            let submitter = self.node.submitter().unwrap();
             if !self.stream(&submitter, until_answered).await {
                 self.failures += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -3,17 +3,23 @@
 //! A bound in bytes alone would be a bound on memory: what it holds may be seconds of work, and under overload every call would
 //! be answered after those seconds, most of them to callers that no longer wait. So the house is also bounded by how long what
 //! is in it will take ([`Pace`]). Calls and new streams beyond that are refused at once, which costs next to nothing; streams that
-//! are open hold themselves back before that, so that there is room for new ones whatever the open ones have to send.
+//! are open hold themselves back before that, so that there is room for new ones whatever the open ones have to send. A stream
+//! that is taken has a place from then on and not only once its first frame is here ([`Expecting`]): whoever comes meanwhile would
+//! find the house as empty as the one before.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use super::{lane::Lane, pace::Pace};
+use super::{
+    expecting::{Expected, Expecting},
+    lane::Lane,
+    pace::Pace,
+};
 
 /// Calls have so much in any case, however slow the house is: a thousand small ones at least.
 const CALLS_BYTES: usize = 1 << 20;
@@ -35,6 +41,8 @@ pub(crate) struct Admission {
     /// Of these, bytes of calls that are committed and wait for sites alone.
     waiting_for_sites: AtomicUsize,
     pace: Pace,
+    /// Streams whose first frame is not here yet.
+    expecting: Arc<Expecting>,
     emptied: Notify,
     /// Nothing is waited for any more.
     closing: CancellationToken,
@@ -74,6 +82,7 @@ impl Admission {
             used: AtomicUsize::new(0),
             of_calls: AtomicUsize::new(0),
             pace: Pace::new(),
+            expecting: Arc::default(),
             for_sites: AtomicUsize::new(0),
             waiting_for_sites: AtomicUsize::new(0),
             emptied: Notify::new(),
@@ -96,8 +105,9 @@ impl Admission {
             }
             return Err(Full::Room(used));
         }
-        if caller == Caller::Call {
-            self.of_calls.fetch_add(bytes, Ordering::AcqRel);
+        match caller {
+            Caller::Call => drop(self.of_calls.fetch_add(bytes, Ordering::AcqRel)),
+            Caller::Stream => self.expecting.came(bytes),
         }
         Ok(Permit { admission: self.clone(), bytes, for_sites, caller, waits_for_sites: false })
     }
@@ -109,9 +119,13 @@ impl Admission {
         if waiting < CALLS_BYTES { Ok(()) } else { self.in_time() }
     }
 
-    /// Whether new streams are taken.
-    pub(crate) fn streams_are_taken(&self) -> Result<(), Full> {
-        if self.undecided() < STREAMS_BYTES { Ok(()) } else { self.in_time() }
+    /// A place for a new stream, until its first frame is admitted.
+    pub(crate) fn expect_stream(&self) -> Result<Expected, Full> {
+        let coming = self.undecided().saturating_add(self.expecting.bytes());
+        if coming >= STREAMS_BYTES {
+            self.in_time()?;
+        }
+        Ok(self.expecting.expect())
     }
 
     /// Whether streams that are open should send less for now.
@@ -123,8 +137,13 @@ impl Admission {
 
     /// Whether what is there is answered soon enough.
     fn in_time(&self) -> Result<(), Full> {
-        let waiting = self.undecided();
+        let waiting = self.undecided().saturating_add(self.expecting.bytes());
         if waiting < self.pace.bytes_in_time() { Ok(()) } else { Err(Full::Late(waiting)) }
+    }
+
+    /// A record was away for so long: what is in time hangs on it.
+    pub(super) fn away(&self, away: Duration) {
+        self.pace.away(away);
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -253,14 +272,43 @@ mod tests {
         assert!(!admission.holds_streams_back(), "streams have a little in any case");
         let stream = admission.admit(4 * MIB, false, Caller::Stream).unwrap();
         assert!(admission.holds_streams_back());
-        assert!(admission.streams_are_taken().is_err(), "a new one would wait too");
+        assert!(admission.expect_stream().is_err(), "a new one would wait too");
         drop(stream);
         house.clear();
-        assert!(admission.streams_are_taken().is_ok());
+        assert!(admission.expect_stream().is_ok());
         let stream = admission.admit(3 * MIB, false, Caller::Stream).unwrap();
         assert!(!admission.holds_streams_back(), "one alone has its window");
         drop(stream);
         assert!(admission.admit(4 * MIB, false, Caller::Call).is_ok());
+    }
+
+    /// While the leader was busy, hundreds of streams were taken one after the other, each for the room that none of them had
+    /// used yet: three times what could be answered in time came in with their first frames, and the leader lost its office over it.
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_come_together_do_not_share_one_place() {
+        const MIB: usize = 1 << 20;
+        let admission = Admission::new(64 * MIB);
+        // 8 MiB a second are answered, in frames of 64 KiB, while all that is in time waits.
+        let mut house = std::collections::VecDeque::new();
+        for _ in 0..200 {
+            while admission.used() < 4 * MIB {
+                house.push_back(admission.admit(MIB / 16, false, Caller::Stream).unwrap());
+            }
+            tokio::time::advance(std::time::Duration::from_millis(10)).await;
+            house.pop_front();
+        }
+        house.drain(16..);
+        let taken: Vec<_> = std::iter::from_fn(|| admission.expect_stream().ok()).take(1_000).collect();
+        assert!((30..60).contains(&taken.len()), "three of four MiB are free: {}", taken.len());
+        let first = taken.into_iter().map(|expected| {
+            let frame = admission.admit(MIB / 16, false, Caller::Stream).unwrap();
+            drop(expected);
+            frame
+        });
+        house.extend(first.collect::<Vec<_>>());
+        assert!(admission.expect_stream().is_err(), "now they wait themselves");
+        house.drain(16..);
+        assert!(admission.expect_stream().is_ok());
     }
 
     #[test]

@@ -14,11 +14,12 @@
 //! A retry key that the chronicle knows is read back off this task ([`crate::records`]); meanwhile the whole queue waits, so
 //! that order per channel needs no parking places. Repeats come in runs of the same records, which stay decoded.
 //!
-//! Read in this order: `queue`, `frame`, `desk`, `flight`, `flying`, `run`; `lane` says how pipelines keep their order, `admission` and
-//! `pace` how much is let in, `window` when a record goes.
+//! Read in this order: `queue`, `frame`, `desk`, `flight`, `flying`, `run`; `lane` says how pipelines keep their order, `admission`,
+//! `expecting` and `pace` how much is let in, `window` when a record goes.
 
 mod admission;
 mod desk;
+mod expecting;
 mod flight;
 mod flying;
 mod frame;
@@ -38,6 +39,7 @@ use tokio::sync::{oneshot, watch};
 use self::queue::Queue;
 pub(crate) use self::{
     admission::{Admission, Caller, Full, Permit},
+    expecting::Expected,
     flight::unknown,
     frame::{Item, is_definite, refusing},
     lane::{Lane, Route},
@@ -90,9 +92,9 @@ impl Sequencer {
         self.queue.refuses_calls()
     }
 
-    /// Why a new stream would be turned away now, likewise.
-    pub(crate) fn refuses_streams(&self) -> Option<Problem> {
-        self.queue.refuses_streams()
+    /// A place for a new stream, or why it is turned away, likewise.
+    pub(crate) fn expect_stream(&self) -> Result<Option<Expected>, Problem> {
+        self.queue.expect_stream()
     }
 
     /// Whether open streams should send less for now.

@@ -10,6 +10,9 @@ use tokio::time::{Duration, Instant};
 
 /// The longest that anything admitted should wait: below what a caller calls an outage, above a slow sync or an election.
 pub(super) const IN_TIME: Duration = Duration::from_millis(500);
+/// The same, beside twice what a record is away, where that is known: enough that the house never runs empty, and no more, for what
+/// waits is cold in every cache when its turn comes. Where sites are far apart a round trip's worth must be on its way.
+const IN_TIME_NEAR: Duration = Duration::from_millis(150);
 /// The pace is taken over at least so long.
 const WINDOW: Duration = Duration::from_millis(20);
 /// How much a window counts, against all before it.
@@ -23,7 +26,9 @@ pub(super) struct Pace {
     done: AtomicUsize,
     /// When the window ends, in microseconds since `begun`.
     ends_us: AtomicU64,
-    /// Bytes that are answered within [`IN_TIME`]; [`usize::MAX`] before anything has waited.
+    /// What is in time, in microseconds.
+    in_time_us: AtomicU64,
+    /// Bytes that are answered within that; [`usize::MAX`] before anything has waited.
     in_time: AtomicUsize,
     /// Since the window began there was a moment at which nothing waited.
     was_empty: AtomicBool,
@@ -43,13 +48,20 @@ impl Pace {
             begun,
             done: AtomicUsize::new(0),
             ends_us: AtomicU64::new(0),
+            in_time_us: AtomicU64::new(microseconds(IN_TIME)),
             in_time: AtomicUsize::new(usize::MAX),
             was_empty: AtomicBool::new(true),
             window: Mutex::new(Window { since: begun, bytes_per_second: None }),
         }
     }
 
-    /// So much is answered within [`IN_TIME`].
+    /// A record was away for so long, from its proposal until it was committed.
+    pub(super) fn away(&self, away: Duration) {
+        let in_time = IN_TIME_NEAR.saturating_add(away.saturating_mul(2)).min(IN_TIME);
+        self.in_time_us.store(microseconds(in_time), Ordering::Relaxed);
+    }
+
+    /// So much is answered in time.
     pub(super) fn bytes_in_time(&self) -> usize {
         self.in_time.load(Ordering::Relaxed)
     }
@@ -61,7 +73,7 @@ impl Pace {
             self.was_empty.store(true, Ordering::Relaxed);
         }
         let now = Instant::now();
-        let since_begun = u64::try_from(now.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX);
+        let since_begun = microseconds(now.saturating_duration_since(self.begun));
         if since_begun < self.ends_us.load(Ordering::Relaxed) {
             return;
         }
@@ -73,10 +85,11 @@ impl Pace {
         }
         let seen = self.done.swap(0, Ordering::Relaxed) as f64 / elapsed;
         window.since = now;
-        self.ends_us.store(since_begun.saturating_add(WINDOW.as_micros() as u64), Ordering::Relaxed);
+        self.ends_us.store(since_begun.saturating_add(microseconds(WINDOW)), Ordering::Relaxed);
         // What is left waits longer than half of what is still in time, and did so all along: this is the pace of a busy house.
         let was_empty = self.was_empty.swap(left == 0, Ordering::Relaxed);
-        let is_busy = !was_empty && left as f64 > seen * IN_TIME.as_secs_f64() / 2.0;
+        let in_time = Duration::from_micros(self.in_time_us.load(Ordering::Relaxed)).as_secs_f64();
+        let is_busy = !was_empty && left as f64 > seen * in_time / 2.0;
         window.bytes_per_second = match window.bytes_per_second {
             None if is_busy => Some(seen),
             None => None,
@@ -84,9 +97,13 @@ impl Pace {
             Some(before) => Some(before.max(seen)),
         };
         if let Some(pace) = window.bytes_per_second {
-            self.in_time.store((pace * IN_TIME.as_secs_f64()) as usize, Ordering::Relaxed);
+            self.in_time.store((pace * in_time) as usize, Ordering::Relaxed);
         }
     }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -109,6 +126,19 @@ mod tests {
         let pace = Pace::new();
         answer(&pace, Duration::from_secs(10), KIB, KIB).await;
         assert_eq!(pace.bytes_in_time(), usize::MAX, "nothing has waited");
+    }
+
+    /// Where a quorum is near, 55,000 commands waited for half a second each when 15,000 would have kept every thread busy.
+    #[tokio::test(start_paused = true)]
+    async fn a_near_house_holds_less_than_a_far_one() {
+        let pace = Pace::new();
+        for (away, expected) in [(0, 600), (10, 680), (100, 1400), (200, 2000), (5000, 2000)] {
+            pace.away(Duration::from_millis(away));
+            // 4 MiB a second.
+            answer(&pace, Duration::from_secs(2), 41 * KIB, 64 << 20).await;
+            let bound = pace.bytes_in_time() / KIB;
+            assert!((expected * 9 / 10..expected * 12 / 10).contains(&bound), "{away} ms away: {bound} KiB");
+        }
     }
 
     /// The house was bounded at 64 MiB: at 4 MiB a second every call was answered after 16 seconds.

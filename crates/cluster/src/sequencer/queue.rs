@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     admission::{Admission, Caller, Full},
+    expecting::Expected,
     frame::{Frame, Item, refusing},
     lane::{Lane, Route},
 };
@@ -113,9 +114,18 @@ impl Queue {
         self.unless_closed(self.admission.calls_are_taken().err()?)
     }
 
-    /// Why a new stream would be turned away now.
-    pub(super) fn refuses_streams(&self) -> Option<Problem> {
-        self.unless_closed(self.admission.streams_are_taken().err()?)
+    /// A place for a new stream, or why it is turned away. A closed gate has no places, and turns nobody away: it has its own
+    /// answer to each frame.
+    pub(super) fn expect_stream(&self) -> Result<Option<Expected>, Problem> {
+        match self.admission.expect_stream() {
+            Ok(expected) => Ok(Some(expected)),
+            Err(full) => self.unless_closed(full).map_or(Ok(None), Err),
+        }
+    }
+
+    /// A record was away for so long, from its proposal until it was committed.
+    pub(super) fn away(&self, away: Duration) {
+        self.admission.away(away);
     }
 
     /// Whether open streams should send less for now.
@@ -200,7 +210,7 @@ fn overloaded(bytes: usize, full: Full) -> Problem {
 
 /// Of [`Full::Late`], for a person.
 pub(crate) fn late(used: usize) -> String {
-    format!("{used} bytes of commands wait already, which will take more than half a second; try again")
+    format!("{used} bytes of commands wait already, more than can be answered soon; try again")
 }
 
 /// A frame behind one that was turned away.

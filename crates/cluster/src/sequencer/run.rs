@@ -274,6 +274,7 @@ impl Run {
                     metrics::gauge!("sillok_sequencer_records_in_flight").set(flying.len() as f64);
                     if let (Turned::Well(Some(_)), Some(flown)) = (&turned, &flown) {
                         waits.away = flown.since.elapsed();
+                        self.queue.away(waits.away);
                         metrics::histogram!("sillok_commit_seconds").record(waits.away);
                     }
                     let lost = match &turned {

@@ -21,7 +21,7 @@ pub(super) fn open(channel_id: &str) -> v1::Command {
 async fn an_empty_frame_at_a_follower_is_answered_and_holds_up_nothing() {
     let cluster = Cluster::formed().await;
     let follower = cluster.node(cluster.follower().await);
-    let submitter = follower.submitter();
+    let submitter = follower.submitter().unwrap();
     let first = submitter.submit(vec![open("first")]);
     let empty = submitter.submit(Vec::new());
     let second = submitter.submit(vec![open("second")]);

@@ -59,8 +59,7 @@ macro_rules! unary {
                 request: Request<Streaming<v1::SubmitRequest>>,
             ) -> Result<Response<Self::SubmitStream>, Status> {
                 // Before a frame is read: refused frames would cost what decoding them costs.
-                self.node.takes_streams()?;
-                let submitter = Arc::new(self.node.submitter());
+                let submitter = Arc::new(self.node.submitter()?);
                 let ahead = submitter.clone();
                 let submit = move |commands| submitter.submit(commands);
                 let is_behind = move || ahead.holds_back();
