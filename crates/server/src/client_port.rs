@@ -18,7 +18,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     config::LimitsSection,
-    grpc::front::Front,
+    grpc::{front::Front, turns::Turns},
     services::{
         cluster::Cluster,
         commands::Commands,
@@ -90,13 +90,14 @@ impl ClientPort {
         let cluster = Cluster { node: node.clone() };
         let health = Health { serving: serving.clone(), patience, stopping: stopping.clone() };
 
+        let turns = Turns::start();
         // The limit is the front's, which says what it is; tonic's own stands behind it.
         let commands = CommandsServer::new(commands).max_decoding_message_size(bytes);
         let queries = QueriesServer::new(queries).max_decoding_message_size(bytes);
         let cluster = ClusterServer::new(cluster).max_decoding_message_size(bytes);
-        let mut routes = Routes::new(Front::new(commands, bytes, node.clone()))
-            .add_service(Front::new(queries, bytes, node.clone()))
-            .add_service(Front::new(cluster, bytes, node.clone()))
+        let mut routes = Routes::new(Front::new(commands, bytes, turns.clone(), node.clone()))
+            .add_service(Front::new(queries, bytes, turns.clone(), node.clone()))
+            .add_service(Front::new(cluster, bytes, turns.clone(), node.clone()))
             .add_service(HealthServer::new(health));
         // Only a broken build could make these fail; the node serves as well without.
         match crate::services::reflection() {

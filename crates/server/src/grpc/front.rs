@@ -1,4 +1,4 @@
-//! Around every service: request messages are bounded, and every answer names the leader.
+//! Around every service: request messages are bounded and taken in turns, and every answer names the leader.
 
 use std::{
     convert::Infallible,
@@ -20,17 +20,20 @@ use tonic::{
     server::NamedService,
 };
 
+use super::turns::{Turn, Turns};
+
 /// One service with what every call has in common around it.
 #[derive(Clone)]
 pub(crate) struct Front<S> {
     service: S,
     message_bytes: usize,
+    turns: Turns,
     node: Node,
 }
 
 impl<S> Front<S> {
-    pub(crate) fn new(service: S, message_bytes: usize, node: Node) -> Front<S> {
-        Front { service, message_bytes, node }
+    pub(crate) fn new(service: S, message_bytes: usize, turns: Turns, node: Node) -> Front<S> {
+        Front { service, message_bytes, turns, node }
     }
 }
 
@@ -52,7 +55,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let request = request.map(|body| BoundedBody::new(body, self.message_bytes));
+        let request = request.map(|body| BoundedBody::new(body, self.message_bytes, self.turns.clone()));
         Answering { answer: self.service.call(request), node: self.node.clone() }
     }
 }
@@ -82,9 +85,12 @@ where
 }
 
 /// A request body that ends with `BODY_TOO_LARGE` where a message in it claims more than the limit, before any of that message
-/// is kept. (tonic has a limit too; it answers `OUT_OF_RANGE` without details.)
+/// is kept. (tonic has a limit too; it answers `OUT_OF_RANGE` without details.) Each piece of it comes when it has its turn.
 pub(crate) struct BoundedBody {
     body: Body,
+    turn: Turn,
+    /// A piece that waits for its turn.
+    held: Option<Bytes>,
     limit: usize,
     /// The frame header being read: compression flag, length (big endian).
     header: [u8; HEADER_BYTES],
@@ -97,8 +103,9 @@ pub(crate) struct BoundedBody {
 const HEADER_BYTES: usize = 5;
 
 impl BoundedBody {
-    fn new(body: Body, limit: usize) -> BoundedBody {
-        BoundedBody { body, limit, header: [0; HEADER_BYTES], header_filled: 0, message_left: 0, refused: None }
+    fn new(body: Body, limit: usize, turns: Turns) -> BoundedBody {
+        let (turn, held, header) = (Turn::of(turns), None, [0; HEADER_BYTES]);
+        BoundedBody { body, turn, held, limit, header, header_filled: 0, message_left: 0, refused: None }
     }
 
     /// Reads the frame headers in `data`; cuts it before a message that is too large.
@@ -142,22 +149,30 @@ impl http_body::Body for BoundedBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(status) = self.refused.take() {
-            return Poll::Ready(Some(Err(status)));
+        let this = &mut *self;
+        if this.held.is_none() {
+            if let Some(status) = this.refused.take() {
+                return Poll::Ready(Some(Err(status)));
+            }
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.held = Some(this.bound(data)),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
         }
-        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else { return Poll::Ready(None) };
-        Poll::Ready(Some(frame.map(|frame| match frame.into_data() {
-            Ok(data) => Frame::data(self.bound(data)),
-            Err(trailers) => trailers,
-        })))
+        let bytes = this.held.as_ref().map_or(0, Bytes::len);
+        ready!(this.turn.poll(cx, bytes));
+        Poll::Ready(this.held.take().map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.refused.is_none() && self.body.is_end_stream()
+        self.held.is_none() && self.refused.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.held.is_some() { SizeHint::default() } else { self.body.size_hint() }
     }
 }
 
@@ -191,7 +206,7 @@ mod tests {
 
     async fn read(bytes: &[u8], chunk: usize, limit: usize) -> (Vec<u8>, Option<Status>) {
         let chunks = bytes.chunks(chunk).map(Bytes::copy_from_slice).collect();
-        let mut body = BoundedBody::new(Body::new(Chunks(chunks)), limit);
+        let mut body = BoundedBody::new(Body::new(Chunks(chunks)), limit, Turns::start());
         let mut let_through = Vec::new();
         loop {
             match std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

@@ -3,3 +3,4 @@
 pub(crate) mod front;
 pub(crate) mod outbox;
 pub(crate) mod page;
+pub(crate) mod turns;
