@@ -1,6 +1,7 @@
 //! What is measured: a cluster of the bench's own, or one that runs.
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -125,6 +126,11 @@ impl Target {
 
     /// Every acknowledged event is recorded, once.
     pub(crate) async fn holds(&self, work: &Work, acknowledged: u64) -> Result<(), BenchError> {
+        self.holds_within(work, acknowledged..=acknowledged).await
+    }
+
+    /// The same where the outcome of some is in doubt: at most all of these are recorded too.
+    pub(crate) async fn holds_within(&self, work: &Work, acknowledged: RangeInclusive<u64>) -> Result<(), BenchError> {
         let client = self.client()?;
         let mut recorded = 0;
         for channel in work.channels() {
@@ -136,12 +142,12 @@ impl Target {
             let answer = client.read(ask).await.map_err(BenchError::read("a channel of the bench cannot be read"))?;
             recorded += answer.channel.map_or(0, |channel| channel.revision);
         }
-        match recorded == acknowledged {
-            true => Ok(()),
-            false => {
-                Err(BenchError::Wrong(format!("{acknowledged} events were acknowledged, and {recorded} are recorded")))
-            }
+        if acknowledged.contains(&recorded) {
+            return Ok(());
         }
+        let (least, most) = acknowledged.into_inner();
+        let in_doubt = if most > least { format!(", {} are in doubt,", most - least) } else { String::new() };
+        Err(BenchError::Wrong(format!("{least} events were acknowledged{in_doubt} and {recorded} are recorded")))
     }
 
     /// What every process used so far; the load's own is the last.

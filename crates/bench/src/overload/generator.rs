@@ -40,6 +40,8 @@ pub(super) struct Generator {
     spare: Mutex<Vec<Bytes>>,
     /// The newest stream to end was refused. As the client does then, the next is sent nothing before it is taken.
     asks_first: AtomicBool,
+    /// Commands of batches of which it is not known whether they are recorded.
+    in_doubt: AtomicU64,
 }
 
 /// What a load met besides acknowledgements, within its window.
@@ -78,7 +80,19 @@ impl Generator {
         };
         let channels = (0..overload.connections).map(connect).collect::<Result<_, _>>()?;
         let (batch, lane, spare) = (overload.batch, Mutex::new(work.lane(0, 1)), Mutex::default());
-        Ok(Arc::new(Generator { channels, batch, lane, spare, asks_first: AtomicBool::new(false) }))
+        Ok(Arc::new(Generator {
+            channels,
+            batch,
+            lane,
+            spare,
+            asks_first: AtomicBool::default(),
+            in_doubt: AtomicU64::default(),
+        }))
+    }
+
+    /// So many commands may be recorded beside those that were acknowledged: of batches whose outcome was not known.
+    pub(super) fn in_doubt(&self) -> u64 {
+        self.in_doubt.load(Ordering::Relaxed)
     }
 
     /// The bytes of one: of a call, or of a frame.
@@ -112,7 +126,12 @@ impl Generator {
         match ended {
             Ok(()) => Ok(Outcome::Recorded),
             Err(status) => match errors::reason_of(&status) {
-                Some(v1::Reason::NoLeader | v1::Reason::OutcomeUnknown) => Ok(Outcome::TurnedAway),
+                Some(v1::Reason::NoLeader | v1::Reason::OutcomeUnknown) => {
+                    if errors::outcome_of(&status) != Some(errors::Outcome::NotRecorded) {
+                        self.in_doubt.fetch_add(self.batch as u64, Ordering::Relaxed);
+                    }
+                    Ok(Outcome::TurnedAway)
+                }
                 Some(v1::Reason::Overloaded) if errors::retry_after(&status).is_some() => Ok(Outcome::Refused),
                 Some(v1::Reason::Overloaded) => {
                     Err(BenchError::Wrong("a batch was refused without being told when to come again".to_owned()))
