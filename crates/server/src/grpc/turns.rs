@@ -16,7 +16,7 @@ use tokio_util::sync::PollSemaphore;
 /// Of what clients send, in bytes: about a millisecond's work.
 const TURN_BYTES: usize = 256 << 10;
 /// What a piece costs beside its bytes, in bytes.
-const PIECE_BYTES: usize = 1 << 10;
+const PIECE_BYTES: usize = 256;
 
 /// Hands out turns. Cheap to clone.
 #[derive(Debug, Clone)]
