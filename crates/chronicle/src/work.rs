@@ -33,8 +33,18 @@ pub(crate) fn start_threads(
     let ahead = Arc::clone(shared);
     start("ahead", Box::new(move || ahead::run(&ahead)))?;
     let sealer = Arc::clone(shared);
-    start("seal", Box::new(move || seal::run(&sealer, fold)))
+    start(
+        "seal",
+        Box::new(move || {
+            // Nobody waits for a seal, and all nodes of a cluster seal at the same moment. Where it cannot be set it is as good.
+            let _ = rustix::process::setpriority_process(None, GIVES_WAY);
+            seal::run(&sealer, fold);
+        }),
+    )
 }
+
+/// The priority (`nice`) of a thread that nobody waits for: a tenth of what the others get where all want a processor.
+const GIVES_WAY: i32 = 10;
 
 /// When the opener is to work again ([`Workers::Opener`](crate::Workers::Opener)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! One node as one process: how it is asked to stop, and what its exit code says.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -86,6 +87,40 @@ fn signals_stop_it_gracefully() {
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_exit(child, ExitCode::Graceful);
     }
+}
+
+/// The `nice` of the threads of a process, by their names as the system shortens them.
+fn priorities(child: &Child) -> BTreeMap<String, i32> {
+    let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let of = |thread: PathBuf| {
+        let stat = fs::read_to_string(thread.join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        Some((name.to_owned(), rest.split(' ').nth(16)?.parse().ok()?))
+    };
+    threads.filter_map(|thread| of(thread.ok()?.path())).collect()
+}
+
+/// Three nodes sealed 64 MiB at the same moment on two processors, and their clients waited for a tenth of a second.
+#[test]
+fn threads_that_nobody_waits_for_give_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = spawn(&config(&dir));
+    ready(&mut child);
+    let begun = Instant::now();
+    let found = loop {
+        let found = priorities(&child);
+        // The spilling thread begins once the views are there.
+        if ["chronicle-seal-", "sillok-views-sp"].iter().all(|name| found.get(*name).is_some_and(|nice| *nice >= 10)) {
+            break found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{found:?}");
+        std::thread::yield_now();
+    };
+    for name in ["chronicle-write", "chronicle-ahead", "fold-1"] {
+        assert!(found.get(name).is_some_and(|nice| *nice < 10), "{name} of {found:?}");
+    }
+    drop(child.stdin.take());
+    assert_exit(child, ExitCode::Graceful);
 }
 
 #[test]
