@@ -116,6 +116,7 @@ pub(crate) struct Spill {
 impl Store {
     /// Opens or makes the database in `dir`.
     pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<Store, StoreError> {
+        wait_until_closed(dir)?;
         let config = sled::Config::new().path(dir).cache_capacity(cache_bytes.max(1 << 20)).flush_every_ms(None);
         let db = guarded(|| Ok(config.open()?))?;
         let meta = match guarded(|| Ok(db.get(META_KEY)?))? {
@@ -285,6 +286,26 @@ impl Reader {
         });
     }
 }
+
+/// sled's own threads let go of its file a moment after it was closed. Whoever opened it again within that moment, as a node does
+/// that has repaired its chronicle, was told that it is in use.
+fn wait_until_closed(dir: &Path) -> io::Result<()> {
+    let file = match fs::File::open(dir.join(LOCKED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(fs::TryLockError::WouldBlock) => {
+            tracing::info!(dir = %dir.display(), "the rows of the views are still being closed");
+            file.lock()
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The file that sled locks.
+const LOCKED: &str = "db";
 
 /// sled looks whether its cache is within its bound only once 64 questions have come to one of its 256 parts, so 16,384 pages of
 /// 20 KiB and more were held beyond it, hundreds of megabytes. Asking again, which is cheap, makes large rows count for more.

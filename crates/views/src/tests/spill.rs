@@ -56,6 +56,36 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A node that had repaired its chronicle opened its views again a moment after it had closed them. sled's threads still held the
+/// lock, and good rows were moved aside and built anew.
+#[test]
+fn rows_that_are_still_being_closed_are_waited_for() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let author = shop();
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("views");
+    let views = open(&dir);
+    author.fold_all(&views);
+    views.close();
+    drop(views);
+
+    let held = fs::File::open(dir.join("rows/db")).unwrap();
+    held.lock().unwrap();
+    let inode = format!(":{} ", held.metadata().unwrap().ino());
+    let opening = std::thread::spawn({
+        let dir = dir.clone();
+        move || open(&dir).applied()
+    });
+    let waits = |locks: &str| locks.lines().any(|lock| lock.contains("->") && lock.contains(&inode));
+    while !opening.is_finished() && !waits(&fs::read_to_string("/proc/locks").unwrap()) {
+        std::thread::yield_now();
+    }
+    drop(held);
+    assert_eq!(opening.join().unwrap().map(|applied| applied.index as usize + 1), Some(author.entries.len()));
+    assert!(asides(&dir).is_empty());
+}
+
 /// A shop with enough of everything to fill several pages.
 pub(super) fn shop() -> Author {
     let mut author = Author::new();
