@@ -36,7 +36,8 @@ pub(crate) fn start_threads(
     start(
         "seal",
         Box::new(move || {
-            // Nobody waits for a seal, and all nodes of a cluster seal at the same moment. Where it cannot be set it is as good.
+            // Nobody waits for a seal, it holds no lock while it reads and hashes, and all nodes of a cluster seal at the same
+            // moment. Where the priority cannot be set it is as good.
             let _ = rustix::process::setpriority_process(None, GIVES_WAY);
             seal::run(&sealer, fold);
         }),

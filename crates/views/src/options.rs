@@ -16,21 +16,10 @@ pub type Blocking = fn(&mut dyn FnMut());
 /// What is done once a page is lost. Whoever needed it can be given no answer, so it does not return.
 pub type OnLost = fn(&LostPage) -> !;
 
-/// Threads of the operating system, and what they start themselves. Nobody waits for them, so where all want a processor they get
-/// a tenth of what others do.
+/// Threads of the operating system.
 pub fn os_threads() -> Spawn {
-    Arc::new(|name, run| {
-        let run = move || {
-            // Where it cannot be set it is as good.
-            let _ = rustix::process::setpriority_process(None, GIVES_WAY);
-            run();
-        };
-        std::thread::Builder::new().name(name).spawn(run).map(drop)
-    })
+    Arc::new(|name, run| std::thread::Builder::new().name(name).spawn(run).map(drop))
 }
-
-/// The priority (`nice`) of these threads.
-const GIVES_WAY: i32 = 10;
 
 /// How to open views.
 #[derive(Clone)]
