@@ -63,6 +63,11 @@ impl<P> Slot<P> {
         Slot { page: OnceLock::from(Box::new(page)), copy: Backing::Old, is_used: AtomicBool::new(true) }
     }
 
+    /// A page that is not in memory; its copy stands under this digest.
+    pub fn away(digest: u64) -> Slot<P> {
+        Slot { page: OnceLock::new(), copy: Backing::Stored(digest), is_used: AtomicBool::new(false) }
+    }
+
     /// The page; `read` gets it back by its digest where it is not in memory.
     pub fn get(&self, read: impl FnOnce(u64) -> P) -> &P {
         // Many read at once: written only where it changes something.
@@ -140,6 +145,16 @@ mod tests {
         assert!(slot.resident().is_none());
         assert_eq!(*slot.get(|digest| digest as u32 + 10), 11, "asked back by its digest");
         assert_eq!(*slot.get(never), 11);
+    }
+
+    #[test]
+    fn a_page_that_is_away_is_read_when_it_is_asked_for() {
+        let mut slot = Slot::away(5);
+        slot.taken();
+        slot.stored(6);
+        assert!(slot.resident().is_none() && slot.sweep().is_none());
+        assert_eq!(*slot.get(|digest| digest as u32), 5);
+        assert_eq!(*slot.get(never), 5);
     }
 
     #[test]

@@ -44,6 +44,20 @@ pub(crate) fn encode<T: Encode>(row: &T) -> Result<Vec<u8>, RowError> {
 
 /// The row of these bytes, all of them.
 pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, RowError> {
+    let body = body(bytes)?;
+    let (row, read) = decode_front(body)?;
+    if read != body.len() {
+        return Err(RowError::Trailing { left: body.len() - read });
+    }
+    Ok(row)
+}
+
+/// The first field of the row of these bytes.
+pub(crate) fn decode_first<T: Decode<()>>(bytes: &[u8]) -> Result<T, RowError> {
+    decode_front(body(bytes)?).map(|(field, _)| field)
+}
+
+fn body(bytes: &[u8]) -> Result<&[u8], RowError> {
     let (&version, body) = bytes.split_first().ok_or(RowError::Empty)?;
     if version != SCHEMA_VERSION {
         return Err(RowError::Version { found: version });
@@ -51,12 +65,13 @@ pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, RowError> {
     if bytes.len() > MAX_ROW_BYTES {
         return Err(RowError::TooLarge { size_bytes: bytes.len() });
     }
-    let (row, read) = bincode::decode_from_slice(body, configuration())
-        .map_err(|error| RowError::Undecodable { reason: error.to_string() })?;
-    if read != body.len() {
-        return Err(RowError::Trailing { left: body.len() - read });
-    }
-    Ok(row)
+    Ok(body)
+}
+
+/// What stands in front, and how many bytes it takes.
+fn decode_front<T: Decode<()>>(body: &[u8]) -> Result<(T, usize), RowError> {
+    bincode::decode_from_slice(body, configuration())
+        .map_err(|error| RowError::Undecodable { reason: error.to_string() })
 }
 
 /// The portable form of a bitmap.

@@ -9,6 +9,7 @@
 use bincode::{Decode, Encode};
 
 use crate::{
+    codec::{self, RowError},
     paged::{Page, Paged},
     rows::LOCATORS,
 };
@@ -42,7 +43,7 @@ pub(crate) struct Locators {
 /// Up to 1,024 revisions.
 #[derive(Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct LocatorPage {
-    /// Revisions in this page, 1 to 1,024.
+    /// Revisions in this page, 1 to 1,024. First, so that a row tells it without its runs.
     filled: u16,
     runs: Vec<Run>,
 }
@@ -98,8 +99,22 @@ impl Locators {
         if len == self.len { 0..0 } else { len / PAGE..self.pages.len() as u64 }
     }
 
-    /// Takes the next page back. False if it cannot be the next.
-    pub(crate) fn restore(&mut self, number: u64, page: LocatorPage) -> bool {
+    /// Takes the next page back, whose row this is and stands on disk under its digest. A full one is read when it is asked for: all
+    /// that must be known of it is that it is full. False if it cannot be the next.
+    pub(crate) fn restore(&mut self, number: u64, row: &[u8], digest: u64) -> Result<bool, RowError> {
+        let filled: u16 = codec::decode_first(row)?;
+        if u64::from(filled) == PAGE && self.pages.is_kept() {
+            let follows = number * PAGE == self.len;
+            if follows {
+                self.len += PAGE;
+                self.pages.append_stored(digest);
+            }
+            return Ok(follows);
+        }
+        Ok(self.restore_page(number, codec::decode(row)?))
+    }
+
+    fn restore_page(&mut self, number: u64, page: LocatorPage) -> bool {
         let sound = number * PAGE == self.len
             && (1..=PAGE).contains(&u64::from(page.filled))
             && page.runs.first().is_some_and(|run| run.offset == 0)
@@ -107,7 +122,7 @@ impl Locators {
             && page.runs.last().is_some_and(|run| run.offset < page.filled);
         if sound {
             self.len += u64::from(page.filled);
-            self.pages.change(number as usize, |next| *next = page);
+            self.pages.append(page);
         }
         sound
     }
@@ -138,7 +153,7 @@ mod tests {
             let mut restored = Locators::default();
             for number in locators.dirty_pages(0) {
                 let bytes = locators.pages.take(number as usize).unwrap();
-                prop_assert!(restored.restore(number, crate::codec::decode(&bytes).unwrap()));
+                prop_assert!(restored.restore(number, &bytes, 0).unwrap());
             }
             prop_assert_eq!(restored.len(), locators.len());
             for (at, locator) in all.iter().enumerate() {

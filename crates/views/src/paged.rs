@@ -63,6 +63,24 @@ impl<P: Page> Paged<P> {
         }
     }
 
+    /// The next page, as a whole.
+    pub(crate) fn append(&mut self, page: P) {
+        if let Some(kept) = &self.kept {
+            kept.resized(page.size_bytes() as isize);
+        }
+        self.slots.push(Slot::new(page));
+    }
+
+    /// Whether pages may leave memory.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The next page, which stands on disk under this digest and is read when it is asked for. Pages must be kept.
+    pub(crate) fn append_stored(&mut self, digest: u64) {
+        self.slots.push(Slot::away(digest));
+    }
+
     /// The bytes of a page's row, to be stored.
     pub(crate) fn take(&mut self, number: usize) -> Result<Vec<u8>, RowError> {
         let bytes = match self.get(number) {

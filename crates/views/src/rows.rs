@@ -339,7 +339,7 @@ impl Restoring {
                 follows
             }
             TICKETS | BATCH_TICKETS => ticket::restore(&mut into.channel, bytes)?,
-            LOCATORS => into.locators.restore(page, codec::decode(bytes)?),
+            LOCATORS => into.locators.restore(page, bytes, digest)?,
             PUSHES => into.sends.restore_page(page as usize, codec::decode(bytes)?),
             BULKS => match codec::decode::<Option<_>>(bytes)? {
                 Some(row) => into.sends.restore_bulk(page as usize, row),

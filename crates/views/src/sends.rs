@@ -114,18 +114,22 @@ pub(crate) struct Sends {
 }
 
 impl Sends {
-    /// The place of the push before to the same friend.
-    pub(crate) fn push(&mut self, revision: u64, friend: u32, unit_price_won: i64) -> u32 {
+    pub(crate) fn push(&mut self, revision: u64, friend: u32, unit_price_won: i64) {
+        let page = self.pushes / PAGE;
+        let before = self.count_push(revision, friend, unit_price_won);
+        self.pages.change(page, |page| page.pushes.push(Push { revision, friend, before, unit_price_won }));
+    }
+
+    /// All of the next push but its page; the place of the push before to the same friend.
+    fn count_push(&mut self, revision: u64, friend: u32, unit_price_won: i64) -> u32 {
         let slot = friend as usize;
         if self.newest.len() <= slot {
             self.newest.resize(slot + 1, NONE);
         }
-        let before = std::mem::replace(&mut self.newest[slot], self.pushes as u32);
         if self.pushes.is_multiple_of(PAGE) {
             self.firsts.push(revision);
         }
-        let push = Push { revision, friend, before, unit_price_won };
-        self.pages.change(self.pushes / PAGE, |page| page.pushes.push(push));
+        let before = std::mem::replace(&mut self.newest[slot], self.pushes as u32);
         self.pushes += 1;
         self.cost_won = self.cost_won.saturating_add(unit_price_won);
         before
@@ -235,9 +239,12 @@ impl Sends {
         }
         let mut newest =
             self.pushes.checked_sub(1).and_then(|last| self.push_at(last as u32)).map_or(0, |push| push.revision);
-        let rises = page.pushes.iter().all(|push| std::mem::replace(&mut newest, push.revision) < push.revision);
-        rises
-            && page.pushes.iter().all(|push| self.push(push.revision, push.friend, push.unit_price_won) == push.before)
+        let is_sound = page.pushes.iter().all(|push| {
+            std::mem::replace(&mut newest, push.revision) < push.revision
+                && self.count_push(push.revision, push.friend, push.unit_price_won) == push.before
+        });
+        self.pages.append(page);
+        is_sound
     }
 
     /// Takes the next bulk send back. False if it cannot be the next.

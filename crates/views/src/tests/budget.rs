@@ -166,6 +166,30 @@ fn loading_and_reading_everything_keep_the_budget() {
     assert_eq!(everything(&views), folded_again(&author, usize::MAX));
 }
 
+/// At ten million events a node decoded the place of every one of them before it answered, and nearly nobody asks for an old one.
+#[test]
+fn places_of_old_events_are_read_back_when_somebody_asks_for_them() {
+    let author = busy_shop();
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("views");
+    let places = |views: &Views| views.with_channel("shop-0", |table| [1, 17, 1_024].map(|r| table.unwrap().locate(r)));
+    let newest = |views: &Views| views.with_channel("shop-0", |table| [1_025, 2_001].map(|r| table.unwrap().locate(r)));
+    let views = within(&dir, usize::MAX / 2);
+    author.fold_all(&views);
+    let (old, new) = (places(&views), newest(&views));
+    assert!(old.iter().chain(&new).all(Option::is_some));
+    views.close();
+    drop(views);
+
+    let views = within(&dir, usize::MAX / 2);
+    let loaded = views.resident_bytes();
+    assert_eq!(newest(&views), new);
+    assert_eq!(views.resident_bytes(), loaded, "the page that is written to is there");
+    assert_eq!(places(&views), old);
+    assert!(views.resident_bytes() > loaded, "the one before was on disk");
+    assert_eq!(everything(&views), folded_again(&author, usize::MAX));
+}
+
 /// What changed has to be on disk before it can leave memory; folding a long history faster than the disk takes it would have
 /// no bound.
 #[test]
