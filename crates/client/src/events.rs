@@ -45,7 +45,8 @@ impl Events {
         if self.ended {
             return Ok(None);
         }
-        let deadline = Instant::now() + self.client.settings.deadline;
+        // Since when no node has answered: however long a tail was quiet before its node failed, that was no failure.
+        let mut since = self.stream.is_none().then(Instant::now);
         let mut backoff = Backoff::default();
         loop {
             let node = self.client.pool.for_read();
@@ -64,7 +65,8 @@ impl Events {
             }
             self.client.pool.failed(&node);
             let wait = backoff.next(errors::retry_after(&status));
-            if Instant::now() + wait >= deadline {
+            let since = *since.get_or_insert_with(Instant::now);
+            if Instant::now() + wait >= since + self.client.settings.deadline {
                 return Err(status);
             }
             tracing::debug!(node = %node.address, %status, ?wait, "a reader of events goes on elsewhere");

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sillok_client::{Client, Events, v1};
 use support::{Ledger, Node, Reply, broken};
@@ -67,6 +67,26 @@ async fn a_tail_goes_on_when_its_node_dies() {
         all.extend(revisions(&response));
     }
     assert_eq!(all, (1..=21).collect::<Vec<_>>());
+}
+
+/// A tail that had been quiet for longer than the deadline ended with the node that it was read from.
+#[tokio::test]
+async fn a_tail_goes_on_however_long_it_was_quiet() {
+    const DEADLINE: Duration = Duration::from_millis(300);
+    let ledger = Arc::new(Ledger::default());
+    let one = Node::with_events(&ledger, 12, |_| Reply::Answer);
+    let two = Node::with_events(&ledger, 21, |_| Reply::Answer);
+    let client = Client::builder().endpoints([&one.address, &two.address]).deadline(DEADLINE).build().unwrap();
+    let mut events = client.events(v1::ReadEventsRequest { follow: true, ..Default::default() });
+    let mut last = 0;
+    while last < 12 {
+        last += revisions(&events.next().await.unwrap().unwrap()).len() as u64;
+    }
+    let next = tokio::spawn(async move { events.next().await });
+    tokio::time::sleep(2 * DEADLINE).await;
+    drop(one);
+    let response = next.await.unwrap().unwrap().unwrap();
+    assert_eq!(revisions(&response).first(), Some(&13));
 }
 
 #[tokio::test]

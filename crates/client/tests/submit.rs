@@ -4,7 +4,13 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use sillok_client::{Answered, Client, Closed, SubmitOptions, WriteError, commands, commands::Conditions as _, v1};
 use support::{Ledger, Node, Reply, broken, no_leader, nowhere, refusal};
@@ -141,6 +147,34 @@ async fn a_frame_that_is_too_large_is_sent_in_smaller_ones() {
     let answers = submit(&client, 200, SubmitOptions::default()).await;
     assert!(answers.iter().all(|answer| answer.outcome.is_ok()));
     each_once_in_order(&ledger, 200);
+}
+
+/// A list was imported for longer than the client's deadline when the leader changed: what was on its way was given up at once, as
+/// if nothing had been answered since the beginning.
+#[tokio::test]
+async fn a_stream_goes_on_however_long_it_has_lasted() {
+    const DEADLINE: Duration = Duration::from_millis(500);
+    let ledger = Arc::new(Ledger::default());
+    let breaks = Arc::new(AtomicBool::new(false));
+    let broken_once = Arc::clone(&breaks);
+    let node = Node::start(&ledger, move |_| match broken_once.swap(false, Ordering::Relaxed) {
+        true => Reply::Break(broken()),
+        false => Reply::Answer,
+    });
+    let client = Client::builder().endpoint(&node.address).deadline(DEADLINE).build().unwrap();
+    let mut stream = client.submit_with(small_frames());
+    let (begun, mut sent) = (Instant::now(), 0);
+    for lasted in [2 * DEADLINE, 4 * DEADLINE] {
+        while begun.elapsed() < lasted {
+            stream.send(command(sent)).await.unwrap();
+            stream.next().await.unwrap().outcome.unwrap();
+            sent += 1;
+        }
+        breaks.store(true, Ordering::Relaxed);
+    }
+    stream.send(command(sent)).await.unwrap();
+    stream.next().await.unwrap().outcome.unwrap();
+    each_once_in_order(&ledger, sent + 1);
 }
 
 /// An answer that says "not now" is no outcome: the command is sent again, and those after it get what they got.

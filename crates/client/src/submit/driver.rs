@@ -31,10 +31,8 @@ pub(super) async fn run(client: Client, shared: Arc<Shared>) {
     let mut asks_first = false;
     while shared.work().await {
         let node = client.pool.for_write();
-        let begun = Instant::now();
-        let (status, progress) = match stream(&client, &shared, &node, asks_first).await {
-            Ok(()) => continue,
-            Err(Broken { status, progress }) => (status, progress),
+        let Err(Broken { status, progress, since }) = stream(&client, &shared, &node, asks_first).await else {
+            continue;
         };
         asks_first = errors::reason_of(&status) == Some(v1::Reason::Overloaded);
         if progress {
@@ -46,7 +44,7 @@ pub(super) async fn run(client: Client, shared: Arc<Shared>) {
             stalled = None;
             continue;
         }
-        let since = *stalled.get_or_insert(begun);
+        let since = *stalled.get_or_insert(since);
         if worth_leaving(&status) {
             client.pool.failed(&node);
         }
@@ -69,11 +67,14 @@ struct Broken {
     status: Status,
     /// It had answers.
     progress: bool,
+    /// Since when something was asked and nothing answered.
+    since: Instant,
 }
 
 /// One stream to one node, until nothing more will come or the next frame is for another node (Ok), or it breaks.
 /// `asks_first`: a node that had too much to do is not sent frames that it would only throw away.
 async fn stream(client: &Client, shared: &Shared, node: &Node, asks_first: bool) -> Result<(), Broken> {
+    let mut since = Instant::now();
     let (outgoing, receiver) = mpsc::channel::<Bytes>(OUTGOING);
     // A server may look at the first frame before it answers at all, so some are there beforehand.
     let mut permits = if asks_first { 0 } else { OUTGOING };
@@ -91,47 +92,46 @@ async fn stream(client: &Client, shared: &Shared, node: &Node, asks_first: bool)
     if !opened.as_ref().is_err_and(never_sent) {
         shared.state.lock().frames.mark_sent();
     }
-    let response = opened.map_err(|status| Broken { status, progress: false })?;
+    let response = opened.map_err(|status| Broken { status, progress: false, since })?;
     client.pool.hint(response.metadata());
     let mut incoming = response.into_inner();
     let mut progress = false;
-    let broken = |status, progress| Err(Broken { status, progress });
+    let broken = |status, progress, since| Err(Broken { status, progress, since });
 
-    // When an answer is overdue; none is while nothing was asked.
-    let patience = || client.settings.try_timeout + shared.state.lock().longest_wait;
-    let mut overdue = Instant::now() + patience();
+    since = Instant::now();
     loop {
         // Another node leads and can be reached: what is on its way is awaited here, the rest goes there.
         let moving = client.pool.leader().is_some_and(|leader| leader != node.address);
-        let (has_next, awaits, ended) = {
+        let (has_next, awaits, ended, longest_wait) = {
             let state = shared.state.lock();
             let ended = state.closed && (state.frames.is_empty() || state.abandoned);
-            (state.frames.has_next() && !moving, state.frames.awaits_answers(), ended)
+            (state.frames.has_next() && !moving, state.frames.awaits_answers(), ended, state.longest_wait)
         };
         if ended || (moving && !awaits) {
             return Ok(());
         }
         if !awaits {
-            overdue = Instant::now() + patience();
+            since = Instant::now();
         }
+        let overdue = since + client.settings.try_timeout + longest_wait;
         tokio::select! {
             biased;
             message = timeout_at(overdue, incoming.message()) => match message {
                 Ok(Ok(Some(response))) => {
-                    overdue = Instant::now() + patience();
+                    since = Instant::now();
                     progress |= !response.answers.is_empty();
                     if let Err(status) = shared.take_answers(response) {
-                        return broken(status, progress);
+                        return broken(status, progress, since);
                     }
                 }
                 Ok(Ok(None)) => {
                     let ended = Status::unavailable(format!("{} ended the stream", node.address));
-                    return broken(ended, progress);
+                    return broken(ended, progress, since);
                 }
-                Ok(Err(status)) => return broken(status, progress),
+                Ok(Err(status)) => return broken(status, progress, since),
                 Err(_) if awaits => {
                     let late = Status::deadline_exceeded(format!("{} gave no answer in time", node.address));
-                    return broken(late, progress);
+                    return broken(late, progress, since);
                 }
                 // Nothing was asked: nothing is late.
                 Err(_) => {}
@@ -150,13 +150,13 @@ async fn stream(client: &Client, shared: &Shared, node: &Node, asks_first: bool)
                     Ok(Ok(Some(response))) => {
                         progress |= !response.answers.is_empty();
                         if let Err(status) = shared.take_answers(response) {
-                            return broken(status, progress);
+                            return broken(status, progress, since);
                         }
                     }
-                    Ok(Err(status)) => return broken(status, progress),
+                    Ok(Err(status)) => return broken(status, progress, since),
                     Ok(Ok(None)) | Err(_) => {
                         let gone = Status::unavailable(format!("{} stopped reading the stream", node.address));
-                        return broken(gone, progress);
+                        return broken(gone, progress, since);
                     }
                 },
             },
