@@ -9,7 +9,7 @@ use crate::{
     lifecycle::Kind,
     load::{self, Via},
     nodes,
-    stock::{EVENT_BYTES, Stock},
+    stock::Stock,
 };
 
 /// At which sizes.
@@ -17,6 +17,8 @@ use crate::{
 pub struct Growth {
     /// Recorded events, ascending.
     pub events: Vec<u64>,
+    /// Of an event, about.
+    pub event_bytes: usize,
     /// Of each write latency.
     pub window: Duration,
 }
@@ -27,7 +29,7 @@ pub struct Growth {
 /// Only on a cluster of the bench's own; too little room; a command without a receipt; a node that does not come back.
 pub async fn run(target: &mut Target, growth: &Growth, screen: &dyn Screen) -> Result<Vec<Run>, BenchError> {
     target.cluster("growth")?;
-    let mut stock = Stock::new(target).await?;
+    let mut stock = Stock::new(target, growth.event_bytes).await?;
     let mut runs = Vec::new();
     for (number, &events) in growth.events.iter().enumerate() {
         stock.fill(target, events, screen).await?;
@@ -88,5 +90,5 @@ async fn sizes(target: &mut Target, stock: &Stock) -> Result<Run, BenchError> {
         ],
         ..Run::default()
     };
-    Ok(run.asked("stored_events", stock.events).asked("event_bytes", EVENT_BYTES))
+    Ok(run.asked("stored_events", stock.events).asked("event_bytes", stock.event_bytes))
 }

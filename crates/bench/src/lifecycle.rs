@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use sillok_client::commands;
 
-use crate::{BenchError, Figure, Run, Screen, Target, meter, nodes, stock::Stock};
+use crate::{
+    BenchError, Figure, Run, Screen, Target, meter, nodes,
+    stock::{EVENT_BYTES, Stock},
+};
 
 /// Which of them, of how many events.
 #[derive(Debug, Clone)]
@@ -32,7 +35,7 @@ pub enum Kind {
 /// Only on a cluster of the bench's own; too little room; a node that does not come back.
 pub async fn run(target: &mut Target, lifecycle: &Lifecycle, screen: &dyn Screen) -> Result<Vec<Run>, BenchError> {
     target.cluster("this bench")?;
-    let mut stock = Stock::new(target).await?;
+    let mut stock = Stock::new(target, EVENT_BYTES).await?;
     if stock.fill(target, lifecycle.events, screen).await?.is_some() {
         screen.note(&format!("{} events are recorded", sillok_drill::page::thousands(stock.events)));
     }

@@ -11,8 +11,8 @@ use crate::BenchError;
 
 /// What an event takes besides the text or the attributes' values, in bytes.
 const FIXED_BYTES: usize = 60;
-/// Of a push, in bytes, about.
-const SIZES: std::ops::RangeInclusive<usize> = 60..=1000;
+/// Of a push, in bytes, about: it says something, and not too much.
+const SIZES: std::ops::RangeInclusive<usize> = FIXED_BYTES + 4..=1000;
 /// An attribute's value may be a little longer.
 const VALUE_BYTES: usize = 56;
 /// Won for each message.
@@ -168,4 +168,21 @@ impl Lane {
 
 fn friend(number: usize) -> String {
     format!("u{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest event that could be asked for was refused: it said nothing.
+    #[test]
+    fn an_event_of_any_size_says_something() {
+        for size in [0, *SIZES.start(), *SIZES.end(), usize::MAX] {
+            let work = Work::new(Event::Push, size, 1, 1);
+            let command = work.lane(0, 1).next();
+            let Some(v1::command::Command::SendPush(push)) = command.command else { panic!("{command:?}") };
+            let text = push.body.unwrap_or_default().text;
+            assert!((1..=1_000).contains(&text.len()), "{size}: {}", text.len());
+        }
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, future::Future, io, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use sillok_views::Locator;
 use sillok_wire::{
-    command_from_proto,
     errors::{self, Outcome, Problem},
     peer, v1,
 };
@@ -21,7 +21,7 @@ use crate::{
     node::Node,
     reads::Reads,
     records::{LoadError, Records},
-    sequencer::{Expected, Item, Lane, Sequencer, State, is_definite, no_leader, refusing, unknown},
+    sequencer::{Asked, Expected, Lane, Sequencer, State, is_definite, no_leader, refusing, unknown},
     types::LogId,
 };
 
@@ -123,15 +123,15 @@ impl Front {
     }
 
     /// Queues commands; they are decided in the order of these calls.
-    fn enqueue(&self, commands: Vec<v1::Command>, lane: Option<&Arc<Lane>>) -> oneshot::Receiver<Vec<v1::Answer>> {
+    fn enqueue(&self, asked: Asked, lane: Option<&Arc<Lane>>) -> oneshot::Receiver<Vec<v1::Answer>> {
         match self.core.leader() {
-            Some((leader, _)) if leader == self.core.id => decide(&self.sequencer, commands, lane),
-            Some(_) => self.forwarder.enqueue(commands, lane),
+            Some((leader, _)) if leader == self.core.id => decide(&self.sequencer, asked, lane),
+            Some(_) => self.forwarder.enqueue(asked, lane),
             None => {
                 if let Some(lane) = lane {
                     lane.close();
                 }
-                answered(vec![refusing(leaderless(&self.core)); commands.len()])
+                answered(vec![refusing(leaderless(&self.core)); asked.len()])
             }
         }
     }
@@ -159,17 +159,16 @@ impl Front {
 /// Queues commands at the leader.
 pub(crate) fn decide(
     sequencer: &Sequencer,
-    commands: Vec<v1::Command>,
+    asked: Asked,
     lane: Option<&Arc<Lane>>,
 ) -> oneshot::Receiver<Vec<v1::Answer>> {
     // Before anything is spent on them: under overload most calls end here.
     if lane.is_none()
         && let Some(problem) = sequencer.refuses_calls()
     {
-        return answered(vec![refusing(problem); commands.len()]);
+        return answered(vec![refusing(problem); asked.len()]);
     }
-    let (items, bytes) = to_items(commands);
-    sequencer.enqueue(items, bytes, lane)
+    sequencer.enqueue(asked, lane)
 }
 
 /// Answers that are there already.
@@ -201,26 +200,6 @@ async fn hand_over_when_stopped(core: Arc<Core>, mut folding: Folding) {
     }
 }
 
-/// Checks commands; what is malformed is answered without being decided. With their size in bytes.
-pub(crate) fn to_items(commands: Vec<v1::Command>) -> (Vec<Item>, usize) {
-    let mut bytes = 0;
-    let items = commands.into_iter().map(|command| match command_from_proto(command) {
-        Ok(submission) => {
-            bytes += submission.size_bytes;
-            Ok(submission)
-        }
-        Err(malformed) => {
-            let mut problem = Problem::new(v1::Reason::InvalidCommand, malformed.to_string());
-            for violation in malformed.violations {
-                problem = problem.violation(violation.field, violation.description);
-            }
-            Err(Box::new(refusing(problem.outcome(Some(Outcome::NotRecorded)))))
-        }
-    });
-    let items = items.collect();
-    (items, bytes)
-}
-
 /// No write can be taken here now, and why.
 pub(crate) fn leaderless(core: &Core) -> Problem {
     let roster = core.roster.view();
@@ -250,14 +229,14 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// As [`Node::submit`].
+    /// As [`Node::submit`]; each command is a `sillok.v1.Command`, encoded. What cannot be read as one is answered as malformed.
     pub fn submit(
         &self,
-        commands: Vec<v1::Command>,
+        commands: Vec<Bytes>,
     ) -> impl Future<Output = Result<Vec<v1::Answer>, Status>> + Send + 'static + use<> {
         let count = commands.len();
         let expected = self.expected.lock().take();
-        let answers = self.front.enqueue(commands, Some(&self.lane));
+        let answers = self.front.enqueue(Asked::Frame(commands), Some(&self.lane));
         drop(expected);
         settled(count, answers)
     }
@@ -313,7 +292,7 @@ impl Node {
     /// outcome is unknown is answered with an error that says so.
     pub async fn execute(&self, commands: Vec<v1::Command>) -> Vec<v1::Answer> {
         let count = commands.len();
-        let answers = self.front().enqueue(commands, None);
+        let answers = self.front().enqueue(Asked::Calls(commands), None);
         match answers.await {
             Ok(answers) => answers,
             Err(_) => vec![refusing(unknown("this node is stopping")); count],
@@ -331,7 +310,7 @@ impl Node {
         commands: Vec<v1::Command>,
     ) -> impl Future<Output = Result<Vec<v1::Answer>, Status>> + Send + 'static + use<> {
         let count = commands.len();
-        settled(count, self.front().enqueue(commands, None))
+        settled(count, self.front().enqueue(Asked::Calls(commands), None))
     }
 
     /// A pipeline of frames. One that is begun is never turned away for what waits before it, and should keep less on the way

@@ -34,7 +34,9 @@ pub(crate) use self::serve::serve;
 use crate::{
     core::Core,
     execute::leaderless,
-    sequencer::{Admission, Caller, Expected, Full, Lane, Route, late, no_leader, out_of_order, refusing, unknown},
+    sequencer::{
+        Admission, Asked, Caller, Expected, Full, Lane, Route, late, no_leader, out_of_order, refusing, unknown,
+    },
 };
 
 /// Frames between this task and the connection.
@@ -70,21 +72,15 @@ impl Forwarder {
 
     /// Queues a call for the leader; the order of calls is the order of decisions. A call without commands is answered
     /// here.
-    pub(crate) fn enqueue(
-        &self,
-        commands: Vec<v1::Command>,
-        lane: Option<&Arc<Lane>>,
-    ) -> oneshot::Receiver<Vec<v1::Answer>> {
+    pub(crate) fn enqueue(&self, asked: Asked, lane: Option<&Arc<Lane>>) -> oneshot::Receiver<Vec<v1::Answer>> {
         let (answer, answers) = oneshot::channel();
-        let count = commands.len();
+        let count = asked.len();
         if count == 0 {
             // The receiver is returned below: it cannot be gone.
             let _ = answer.send(Vec::new());
             return answers;
         }
-        let bytes = commands.iter().map(prost::Message::encoded_len).sum::<usize>().max(CALL_BYTES);
-        let for_sites =
-            commands.iter().filter_map(v1::Command::context).any(|context| context.wait() == v1::Wait::AllSites);
+        let (bytes, for_sites) = (asked.size_bytes().max(CALL_BYTES), asked.asks_for_all_sites());
         let problem = match self.0.admission.admit(bytes, for_sites, Caller::on(lane)) {
             Err(full) => overloaded(bytes, full),
             Ok(permit) => {
@@ -93,7 +89,7 @@ impl Forwarder {
                     stopping()
                 } else if lane.is_none_or(|lane| lane.enter(Route::There(outbox.stream))) {
                     let waiting = Waiting { count, answer, lane: lane.cloned(), _permit: permit };
-                    outbox.push(Call { commands, bytes, lane: lane.cloned(), waiting });
+                    outbox.push(Call { commands: asked.into_frame(), bytes, for_sites, lane: lane.cloned(), waiting });
                     drop(outbox);
                     self.0.arrived.notify_one();
                     return answers;

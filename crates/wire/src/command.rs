@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use prost::Message as _;
 use sillok_domain::{
     Attribute, Audience, Command, Condition, Consent, Context, FieldViolation, FriendSource, Intent, MessageBody, Rule,
     TimeWindow, command::ImportedEvent,
@@ -35,8 +34,6 @@ pub struct Submission {
     pub wait: v1::Wait,
     /// How long beyond the quorum; at most 60 s.
     pub wait_at_most: Duration,
-    /// Bytes of the message, for admission.
-    pub size_bytes: usize,
 }
 
 /// A command that says nothing the domain could decide on. It is answered and never recorded.
@@ -45,6 +42,15 @@ pub struct Submission {
 pub struct Malformed {
     /// Every field that is wrong; at least one.
     pub violations: Vec<FieldViolation>,
+}
+
+impl Malformed {
+    /// What should be a command cannot be read as one.
+    pub(crate) fn undecodable(error: &prost::DecodeError) -> Malformed {
+        let mut wrong = Wrong::default();
+        wrong.add("command", format!("is no protobuf of a sillok.v1.Command: {error}"));
+        Malformed { violations: wrong.0 }
+    }
 }
 
 fn describe(violations: &[FieldViolation]) -> String {
@@ -78,7 +84,6 @@ impl Wrong {
 /// # Errors
 /// [`Malformed`] with every violation found.
 pub fn command_from_proto(mut message: v1::Command) -> Result<Submission, Malformed> {
-    let size_bytes = message.encoded_len();
     let kind = message.kind();
     let context = message.context_mut().and_then(Option::take);
     let fingerprint = fingerprint::reduced(&mut message, context.as_ref());
@@ -124,7 +129,7 @@ pub fn command_from_proto(mut message: v1::Command) -> Result<Submission, Malfor
         return Err(Malformed { violations: wrong.0 });
     }
     let key_hash = records::key_hash(&command.channel_id, &command.context.retry_key);
-    Ok(Submission { command, kind, fingerprint, key_hash, validate_only, wait, wait_at_most, size_bytes })
+    Ok(Submission { command, kind, fingerprint, key_hash, validate_only, wait, wait_at_most })
 }
 
 /// The channel's id, and the intent unless a part without which there is none is missing (which is then among the wrong).

@@ -1,8 +1,17 @@
 //! "The same body": a versioned fingerprint of a decoded command.
 
+use std::cell::RefCell;
+
 use prost::Message as _;
 
 use crate::v1;
+
+/// What is kept for the next one.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The first byte: how the rest was computed. Another way gets another number, and both are compared by their own.
 const VERSION: u8 = 1;
@@ -29,7 +38,15 @@ pub(crate) fn reduced(command: &mut v1::Command, context: Option<&v1::CommandCon
     if let Some(place) = command.context_mut() {
         *place = Some(kept);
     }
-    let hash = blake3::hash(&command.encode_to_vec());
+    let hash = SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        command.encode_raw(scratch);
+        let hash = blake3::hash(scratch);
+        if scratch.capacity() > SCRATCH_BYTES {
+            *scratch = Vec::new();
+        }
+        hash
+    });
     let mut fingerprint = [VERSION; 16];
     fingerprint[1..].copy_from_slice(&hash.as_bytes()[..15]);
     fingerprint

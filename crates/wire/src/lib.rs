@@ -3,7 +3,8 @@
 //! What crosses a boundary or lives for ever is protobuf; what decides is [`sillok_domain`]. This crate is the one place
 //! that knows both, and the one place that knows which bytes the chronicle holds:
 //!
-//! - [`command_from_proto`]: a client's command, checked, with its [`fingerprint()`] and the hash of its retry key
+//! - [`command_from_proto`]: a client's command, checked, with its [`fingerprint()`] and the hash of its retry key; [`command_from_bytes`]
+//!   reads it out of a frame, where commands stay encoded until they are decided
 //! - [`encode_payload`], [`payload_from_proto`]: an event, to and from the bytes kept for ever
 //! - [`records`]: the envelope around many decisions, encoded once, with peeks that read only its front
 //! - [`receipt()`], [`answer`]: what a client is told, the same fresh and years later
@@ -17,6 +18,7 @@ mod durability;
 pub mod errors;
 mod event;
 mod fingerprint;
+mod frame;
 pub mod json;
 mod payload;
 mod raw;
@@ -30,11 +32,15 @@ mod proto {
     pub mod sillok {
         pub mod v1 {
             tonic::include_proto!("sillok.v1");
-            pub use crate::durability::{Durability, Sites};
+            pub use crate::{
+                durability::{Durability, Sites},
+                frame::SubmitRequest,
+            };
         }
         pub mod peer {
             pub mod v1 {
                 tonic::include_proto!("sillok.peer.v1");
+                pub use crate::frame::ExecuteRequest;
             }
         }
         pub mod record {
@@ -55,6 +61,7 @@ pub use proto::sillok::v1;
 pub use command::{Malformed, Submission, command_from_proto, command_name, rule_to_proto};
 pub use event::{event_to_proto, recovery_to_proto, refusal_to_proto};
 pub use fingerprint::fingerprint;
+pub use frame::{asks_for_all_sites, command_from_bytes};
 pub use payload::{
     PayloadError, decode_payload, encode_payload, event_kind, level_of_kind, payload_from_proto, payload_to_proto,
     peek_event_kind,

@@ -31,12 +31,10 @@ fn a_command_comes_through() {
         ..context()
     }));
     let expected = fingerprint(&command);
-    let size_bytes = prost::Message::encoded_len(&command);
     let submission = command_from_proto(command).unwrap();
     assert_eq!(submission.kind, 60);
     assert_eq!(submission.fingerprint, expected);
     assert_eq!(submission.key_hash, records::key_hash("chungju", "k-1"));
-    assert_eq!(submission.size_bytes, size_bytes);
     assert_eq!((submission.wait, submission.wait_at_most), (v1::Wait::AllSites, Duration::from_millis(2_500)));
     assert!(!submission.validate_only);
     let command = submission.command;

@@ -110,7 +110,7 @@ impl Generator {
         }
         match commands.as_slice() {
             [v1::Command { command: Some(v1::command::Command::SendPush(push)), .. }] => push.encode_to_vec().into(),
-            _ => v1::SubmitRequest { commands }.encode_to_vec().into(),
+            _ => v1::SubmitRequest::from_iter(commands).encode_to_vec().into(),
         }
     }
 

@@ -210,7 +210,7 @@ fn unanswered(frame: &Frame, command: usize, index: u64) -> Unanswered {
     let field = frame.frozen.slice(frame.start_of(command)..frame.ends[command] as usize);
     // These are the bytes that were encoded here: a frame of one command.
     let retry_key = v1::SubmitRequest::decode(field).ok().and_then(|frame| {
-        let command = frame.commands.into_iter().next()?;
+        let command = v1::Command::decode(frame.commands.into_iter().next()?).ok()?;
         command.context().map(|context| context.retry_key.clone())
     });
     Unanswered { index, retry_key: retry_key.unwrap_or_default(), was_sent: frame.was_sent }

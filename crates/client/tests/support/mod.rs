@@ -322,6 +322,7 @@ async fn submit(
         inner.frames.lock().push(frame.commands.len());
         let mut answers = Vec::new();
         for command in frame.commands {
+            let command = v1::Command::decode(command).unwrap();
             let key = command.context().unwrap().retry_key.clone();
             let outcome = match inner.reply(&key) {
                 Reply::Answer => v1::answer::Outcome::Receipt(inner.ledger.record(&key)),

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use sillok_wire::{errors::Problem, v1};
 use tokio::sync::oneshot;
 
@@ -29,8 +30,10 @@ enum Queued {
 
 /// One call that is not yet sent.
 pub(super) struct Call {
-    pub(super) commands: Vec<v1::Command>,
+    pub(super) commands: Vec<Bytes>,
     pub(super) bytes: usize,
+    /// One of them is answered only when all sites have it: it must not hold up others.
+    pub(super) for_sites: bool,
     pub(super) lane: Option<Arc<Lane>>,
     pub(super) waiting: Waiting,
 }
@@ -61,7 +64,7 @@ impl Waiting {
 /// What the stream is given next.
 pub(super) enum Next {
     /// One call, or many small ones of no lane together.
-    Frame { commands: Vec<v1::Command>, lane: u64, waiting: Vec<Waiting> },
+    Frame { commands: Vec<Bytes>, lane: u64, waiting: Vec<Waiting> },
     /// Nothing more of this lane will come.
     LaneEnded(u64),
 }
@@ -93,13 +96,13 @@ impl Outbox {
         let mut bytes = first.bytes;
         let mut commands = first.commands;
         let mut waiting = vec![first.waiting];
-        if lane != 0 || waits(&commands) {
+        if lane != 0 || first.for_sites {
             return Some(Next::Frame { commands, lane, waiting });
         }
         while let Some(Queued::Call(call)) = self.queue.front() {
             let fits =
                 commands.len() + call.commands.len() <= TOGETHER_COMMANDS && bytes + call.bytes <= TOGETHER_BYTES;
-            if call.lane.is_some() || !fits || waits(&call.commands) {
+            if call.lane.is_some() || !fits || call.for_sites {
                 break;
             }
             let Some(Queued::Call(call)) = self.queue.pop_front() else { break };
@@ -137,10 +140,4 @@ impl Outbox {
             })
             .collect()
     }
-}
-
-/// One of them is answered only when all sites have it: it must not hold up others.
-fn waits(commands: &[v1::Command]) -> bool {
-    let wait = i32::from(v1::Wait::AllSites);
-    commands.iter().any(|command| command.context().is_some_and(|context| context.wait == wait))
 }

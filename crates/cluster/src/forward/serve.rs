@@ -13,7 +13,7 @@ use super::PLACES;
 use crate::{
     core::Core,
     execute::decide,
-    sequencer::{Lane, Sequencer, refusing, unknown},
+    sequencer::{Asked, Lane, Sequencer, refusing, unknown},
 };
 
 /// Frames of one follower in the leader's sequencer at once.
@@ -63,7 +63,7 @@ async fn serve_frames(
                 Ok(Some(request)) => {
                     let (frame, count) = (request.frame, request.commands.len());
                     let lane = (request.lane != 0).then(|| lanes.entry(request.lane).or_default().clone());
-                    let answers = decide(sequencer, request.commands, lane.as_ref());
+                    let answers = decide(sequencer, Asked::Frame(request.commands), lane.as_ref());
                     deciding.push(async move { (frame, count, answers.await) });
                 }
                 // The follower is gone, or closed its half: what is being decided is still answered if it can be.

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sillok_wire::v1;
 use tokio::sync::oneshot;
 
@@ -10,7 +11,7 @@ fn call(lane: Option<&Arc<Lane>>) -> (Call, oneshot::Receiver<Vec<v1::Answer>>) 
     let (answer, answers) = oneshot::channel();
     let permit = Admission::new(1).admit(1, false, Caller::Call).unwrap();
     let waiting = Waiting { count: 1, answer, lane: lane.cloned(), _permit: permit };
-    (Call { commands: vec![v1::Command::default()], bytes: 1, lane: lane.cloned(), waiting }, answers)
+    (Call { commands: vec![Bytes::new()], bytes: 1, for_sites: false, lane: lane.cloned(), waiting }, answers)
 }
 
 /// What is sent, in order: the lane of a frame, or the end of one.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use sillok_wire::v1;
 use tokio::time::{Instant, timeout};
@@ -14,7 +15,7 @@ type Answers = Result<Vec<v1::Answer>, tonic::Status>;
 /// What a client of `Submit` does: keeps frames in flight, and after a failure resends from the first unanswered one.
 struct Pipeline {
     node: Node,
-    frames: VecDeque<Vec<v1::Command>>,
+    frames: VecDeque<Vec<Bytes>>,
     answered: usize,
     failures: usize,
 }
@@ -57,8 +58,8 @@ async fn in_order_across(kill_the_leader: bool, through_a_follower: bool) {
     let leader = trio.leader().await;
     surely(&trio, leader, open("shop")).await;
     let at = if through_a_follower { trio.follower().await } else { leader };
-    let frames: VecDeque<Vec<v1::Command>> =
-        (0..200).map(|frame| (0..5).map(|n| add("shop", &format!("u{}", frame * 5 + n))).collect()).collect();
+    let commands = |frame| (0..5).map(move |n| add("shop", &format!("u{}", frame * 5 + n)));
+    let frames = (0..200).map(|frame| v1::SubmitRequest::from_iter(commands(frame)).commands).collect();
     let mut pipeline = Pipeline { node: trio.node(at).clone(), frames, answered: 0, failures: 0 };
     pipeline.run(60).await;
     if kill_the_leader {

@@ -151,7 +151,7 @@ impl Desk {
         }
         let mut left = budget;
         loop {
-            while backlog.front().is_some_and(|queued| queued.items.as_slice().is_empty()) {
+            while backlog.front().is_some_and(|queued| queued.commands.is_empty()) {
                 backlog.pop_front();
             }
             let Some(queued) = backlog.front_mut() else { return Filled::Drained };
@@ -161,9 +161,9 @@ impl Desk {
             if left == 0 {
                 return Filled::Paused;
             }
-            let Some(Ok(next)) = queued.items.as_slice().first() else {
+            let Some(Ok(next)) = queued.commands.peek() else {
                 left -= 1;
-                if let Some(Err(answer)) = queued.items.next() {
+                if let Some(Err(answer)) = queued.commands.next() {
                     self.open.push(&queued.frame, settled(*answer, None));
                 }
                 continue;
@@ -185,10 +185,18 @@ impl Desk {
         }
     }
 
-    /// Holds the keys of what comes next against the sealed segments, all together.
-    fn screen(&mut self, backlog: &VecDeque<Queued>, at_most: usize) {
-        let items = backlog.iter().flat_map(|queued| queued.items.as_slice()).take(at_most);
-        let keys: Vec<u64> = items.filter_map(|item| item.as_ref().ok().map(|next| next.key_hash)).collect();
+    /// Reads what comes next, and holds its keys against the sealed segments, all together.
+    fn screen(&mut self, backlog: &mut VecDeque<Queued>, at_most: usize) {
+        let (mut left, mut keys) = (at_most, Vec::with_capacity(at_most));
+        for queued in backlog {
+            for item in queued.commands.read_ahead(left) {
+                left -= 1;
+                keys.extend(item.as_ref().ok().map(|next| next.key_hash));
+            }
+            if left == 0 {
+                break;
+            }
+        }
         if keys.len() >= SCREENED_TOGETHER {
             self.screened.extend(self.records.screen(&keys));
         }
@@ -205,7 +213,7 @@ impl Desk {
         committed: u64,
     ) -> Option<Filled> {
         while *left > 0 && !self.is_full() {
-            let Some(Ok(next)) = queued.items.as_slice().first() else { return None };
+            let Some(Ok(next)) = queued.commands.peek() else { return None };
             if next.command.channel_id != channel_id {
                 return None;
             }
@@ -224,7 +232,7 @@ impl Desk {
             self.screened.pop_front();
             *left -= 1;
             // It was just looked at.
-            let Some(Ok(submission)) = queued.items.next() else { return None };
+            let Some(Ok(submission)) = queued.commands.next() else { return None };
             let slot = match slot {
                 Some(slot) => slot,
                 None if submission.validate_only => self.rehearse(&submission, table, sheet),

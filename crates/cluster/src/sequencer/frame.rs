@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sillok_wire::{Submission, errors, v1};
+use sillok_wire::{errors, v1};
 use tokio::sync::oneshot;
 
 use super::{admission::Permit, lane::Lane};
@@ -15,9 +15,6 @@ pub(crate) trait Sites: Send + Sync + 'static {
     /// Returns once every voter's site has flushed it, or after `at_most`.
     fn wait_all(&self, index: u64, at_most: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
-
-/// One place of a frame: a command that may be decided, or the answer to one that is malformed.
-pub(crate) type Item = Result<Submission, Box<v1::Answer>>;
 
 /// The answers of one call, collected in the order of its commands and given back together.
 pub(crate) struct Frame {

@@ -14,10 +14,11 @@
 //! A retry key that the chronicle knows is read back off this task ([`crate::records`]); meanwhile the whole queue waits, so
 //! that order per channel needs no parking places. Repeats come in runs of the same records, which stay decoded.
 //!
-//! Read in this order: `queue`, `frame`, `desk`, `flight`, `flying`, `run`; `lane` says how pipelines keep their order, `admission`,
+//! Read in this order: `queue`, `asked`, `frame`, `desk`, `flight`, `flying`, `run`; `lane` says how pipelines keep their order, `admission`,
 //! `expecting` and `pace` how much is let in, `window` when a record goes.
 
 mod admission;
+mod asked;
 mod desk;
 mod expecting;
 mod flight;
@@ -39,9 +40,10 @@ use tokio::sync::{oneshot, watch};
 use self::queue::Queue;
 pub(crate) use self::{
     admission::{Admission, Caller, Full, Permit},
+    asked::Asked,
     expecting::Expected,
     flight::unknown,
-    frame::{Item, is_definite, refusing},
+    frame::{is_definite, refusing},
     lane::{Lane, Route},
     queue::{LEADERLESS_RETRY, late, no_leader, out_of_order},
 };
@@ -77,14 +79,9 @@ impl Sequencer {
         Sequencer { queue, state: watched }
     }
 
-    /// Queues a call of `bytes` bytes. The order of calls is the order of decisions; the answers come together.
-    pub(crate) fn enqueue(
-        &self,
-        items: Vec<Item>,
-        bytes: usize,
-        lane: Option<&Arc<Lane>>,
-    ) -> oneshot::Receiver<Vec<v1::Answer>> {
-        self.queue.enqueue(items, bytes, lane)
+    /// Queues a call. The order of calls is the order of decisions; the answers come together.
+    pub(crate) fn enqueue(&self, asked: Asked, lane: Option<&Arc<Lane>>) -> oneshot::Receiver<Vec<v1::Answer>> {
+        self.queue.enqueue(asked, lane)
     }
 
     /// Why a single call would be turned away now: too much waits before it.

@@ -14,8 +14,9 @@ use tokio::{
 
 use super::{
     admission::{Admission, Caller, Full},
+    asked::{Asked, Undecided},
     expecting::Expected,
-    frame::{Frame, Item, refusing},
+    frame::{Frame, refusing},
     lane::{Lane, Route},
 };
 
@@ -46,7 +47,7 @@ pub(crate) enum Gate {
 
 /// One call that waits.
 pub(super) struct Queued {
-    pub(super) items: std::vec::IntoIter<Item>,
+    pub(super) commands: Undecided,
     /// When it came.
     pub(super) since: Instant,
     pub(super) frame: Arc<Frame>,
@@ -69,20 +70,14 @@ impl Queue {
     }
 
     /// Queues a call; the order of calls is the order of decisions. What is turned away is answered at once.
-    pub(crate) fn enqueue(
-        &self,
-        items: Vec<Item>,
-        bytes: usize,
-        lane: Option<&Arc<Lane>>,
-    ) -> oneshot::Receiver<Vec<v1::Answer>> {
-        let count = items.len();
+    pub(crate) fn enqueue(&self, asked: Asked, lane: Option<&Arc<Lane>>) -> oneshot::Receiver<Vec<v1::Answer>> {
+        let (count, bytes) = (asked.len(), asked.size_bytes());
         if count == 0 {
             let (answer, answers) = oneshot::channel();
             let _ = answer.send(Vec::new());
             return answers;
         }
-        let for_sites = items.iter().flatten().any(|submission| submission.wait == v1::Wait::AllSites);
-        let permit = self.admission.admit(bytes, for_sites, Caller::on(lane));
+        let permit = self.admission.admit(bytes, asked.asks_for_all_sites(), Caller::on(lane));
         metrics::gauge!("sillok_sequencer_queue_bytes").set(self.admission.used() as f64);
         let mut inside = self.inside.lock();
         let problem = match (&inside.gate, permit) {
@@ -91,7 +86,8 @@ impl Queue {
             (Gate::Open, Ok(permit)) => {
                 if lane.is_none_or(|lane| lane.enter(Route::Here(inside.epoch))) {
                     let (frame, answers) = Frame::new(count, lane.cloned(), Some(permit));
-                    inside.frames.push_back(Queued { items: items.into_iter(), since: Instant::now(), frame });
+                    let commands = Undecided::new(asked);
+                    inside.frames.push_back(Queued { commands, since: Instant::now(), frame });
                     drop(inside);
                     self.arrived.notify_one();
                     return answers;
@@ -222,8 +218,9 @@ pub(crate) fn out_of_order() -> Problem {
 mod tests {
     use super::*;
 
-    fn item() -> Item {
-        Err(Box::new(v1::Answer::default()))
+    /// A frame of commands of `bytes` bytes each.
+    fn frame(commands: usize, bytes: usize) -> Asked {
+        Asked::Frame(vec![vec![0; bytes].into(); commands])
     }
 
     fn reason(answer: &v1::Answer) -> Option<v1::Reason> {
@@ -235,8 +232,8 @@ mod tests {
     async fn a_full_queue_answers_overloaded_and_keeps_what_it_has() {
         let queue = Queue::new(100);
         queue.open();
-        let _first = queue.enqueue(vec![item()], 80, None);
-        let refused = queue.enqueue(vec![item(), item()], 30, None).await.unwrap();
+        let _first = queue.enqueue(frame(1, 80), None);
+        let refused = queue.enqueue(frame(2, 15), None).await.unwrap();
         assert_eq!(refused.len(), 2);
         assert_eq!(reason(&refused[0]), Some(v1::Reason::Overloaded));
         assert_eq!(queue.bytes(), 80);
@@ -251,7 +248,7 @@ mod tests {
     async fn one_frame_above_the_limit_is_taken_when_nothing_else_waits() {
         let queue = Queue::new(10);
         queue.open();
-        let _answers = queue.enqueue(vec![item()], 1_000, None);
+        let _answers = queue.enqueue(frame(1, 1_000), None);
         let mut waiting = VecDeque::new();
         queue.drain(&mut waiting);
         assert_eq!(waiting.len(), 1);
@@ -261,10 +258,10 @@ mod tests {
     async fn a_closed_queue_answers_at_once_and_breaks_the_lane() {
         let queue = Queue::new(100);
         let lane = Arc::new(Lane::default());
-        let refused = queue.enqueue(vec![item()], 1, Some(&lane)).await.unwrap();
+        let refused = queue.enqueue(frame(1, 1), Some(&lane)).await.unwrap();
         assert_eq!(reason(&refused[0]), Some(v1::Reason::NoLeader));
         queue.open();
-        let refused = queue.enqueue(vec![item()], 1, Some(&lane)).await.unwrap();
+        let refused = queue.enqueue(frame(1, 1), Some(&lane)).await.unwrap();
         assert_eq!(reason(&refused[0]), Some(v1::Reason::NoLeader), "what came behind must not overtake");
     }
 }

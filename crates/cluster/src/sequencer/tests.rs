@@ -12,6 +12,7 @@ use sillok_wire::{
 use tokio::sync::oneshot;
 
 use super::{
+    asked::{Asked, Undecided},
     desk::{Closed, Desk, Filled},
     flight::Lost,
     frame::{Frame, Sites, is_definite},
@@ -20,7 +21,6 @@ use super::{
 use crate::{
     chain::{Chain, ChainFold, record_keys},
     commit::Commit,
-    execute::to_items,
     execution::Execution,
     records::Records,
     types::kind,
@@ -113,9 +113,9 @@ impl Bench {
     }
 
     fn ask(&mut self, commands: Vec<v1::Command>) -> oneshot::Receiver<Vec<v1::Answer>> {
-        let (items, _) = to_items(commands);
-        let (frame, answers) = Frame::new(items.len(), None, None);
-        self.backlog.push_back(Queued { items: items.into_iter(), since: tokio::time::Instant::now(), frame });
+        let (frame, answers) = Frame::new(commands.len(), None, None);
+        let commands = Undecided::new(Asked::Frame(Asked::Calls(commands).into_frame()));
+        self.backlog.push_back(Queued { commands, since: tokio::time::Instant::now(), frame });
         answers
     }
 

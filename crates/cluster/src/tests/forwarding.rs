@@ -1,11 +1,17 @@
 //! Commands that come to a node that does not lead.
 
+use bytes::Bytes;
 use sillok_wire::v1;
 use tokio::time::timeout;
 
 use super::harness::{AT_MOST, Cluster};
 
 /// Its retry key is its channel.
+/// As a stream brings it.
+fn frame(commands: impl IntoIterator<Item = v1::Command>) -> Vec<Bytes> {
+    v1::SubmitRequest::from_iter(commands).commands
+}
+
 pub(super) fn open(channel_id: &str) -> v1::Command {
     v1::OpenChannelRequest {
         context: Some(v1::CommandContext { retry_key: channel_id.to_owned(), ..Default::default() }),
@@ -22,9 +28,9 @@ async fn an_empty_frame_at_a_follower_is_answered_and_holds_up_nothing() {
     let cluster = Cluster::formed().await;
     let follower = cluster.node(cluster.follower().await);
     let submitter = follower.submitter().unwrap();
-    let first = submitter.submit(vec![open("first")]);
+    let first = submitter.submit(frame([open("first")]));
     let empty = submitter.submit(Vec::new());
-    let second = submitter.submit(vec![open("second")]);
+    let second = submitter.submit(frame([open("second")]));
     let mut sequences = Vec::new();
     for (answers, commands) in [(first.await, 1), (timeout(AT_MOST, empty).await.unwrap(), 0), (second.await, 1)] {
         let answers = answers.unwrap();

@@ -7,15 +7,17 @@
 //! ```
 //! N is smaller while the leader is behind: what is not read waits at the client and not here.
 //!
-//! One task a stream, nothing per command. A refusal is an answer like any other. The stream ends early in three ways, always
-//! after the answers that were known: an outcome is unknown (`UNAVAILABLE`), a frame is no frame (`INVALID_ARGUMENT`; neither
-//! it nor anything after it is recorded), or the node stops (`UNAVAILABLE / SHUTTING_DOWN`, likewise).
+//! One task a stream, nothing per command: commands pass as bytes, and are decoded where they are decided. A refusal is an answer
+//! like any other, and so is that a command is malformed. The stream ends early in three ways, always after the answers that were
+//! known: an outcome is unknown (`UNAVAILABLE`), a frame is no frame (`INVALID_ARGUMENT`; neither it nor anything after it is
+//! recorded), or the node stops (`UNAVAILABLE / SHUTTING_DOWN`, likewise).
 
 #[cfg(test)]
 mod tests;
 
 use std::{future::Future, pin::pin, time::Duration};
 
+use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream::FuturesOrdered};
 use prost::Message as _;
 use sillok_wire::{
@@ -68,7 +70,7 @@ pub(crate) fn start<I, F, S, B>(
 where
     I: Stream<Item = Result<v1::SubmitRequest, Status>> + Send + 'static,
     F: Future<Output = Answers> + Send + 'static,
-    S: Fn(Vec<v1::Command>) -> F + Send + 'static,
+    S: Fn(Vec<Bytes>) -> F + Send + 'static,
     B: Fn() -> bool + Send + 'static,
 {
     let (answers, outgoing) = outbox("Submit", PLACES, limits.patience);
@@ -86,7 +88,7 @@ async fn pump<I, F, S, B>(
 ) where
     I: Stream<Item = Result<v1::SubmitRequest, Status>>,
     F: Future<Output = Answers> + Send,
-    S: Fn(Vec<v1::Command>) -> F,
+    S: Fn(Vec<Bytes>) -> F,
     B: Fn() -> bool,
 {
     let mut frames = pin!(frames);

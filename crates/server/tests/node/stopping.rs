@@ -31,7 +31,7 @@ async fn health_says_so_first_and_every_stream_ends_with_a_status() {
     let mut answers = node.commands().submit(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
     let command =
         v1::RenameChannelRequest { context: key("rename"), channel_id: SHOP.to_owned(), name: "새 이름".to_owned() };
-    frames.send(v1::SubmitRequest { commands: vec![command.into()] }).await.unwrap();
+    frames.send(v1::SubmitRequest::from_iter([command.into()])).await.unwrap();
     let answered = answers.message().await.unwrap().unwrap();
     assert!(matches!(answered.answers[0].outcome, Some(answer::Outcome::Receipt(_))));
     let tail = v1::ReadEventsRequest { follow: true, ..Default::default() };

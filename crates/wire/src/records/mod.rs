@@ -13,7 +13,7 @@
 //! never a re-encoding.
 
 mod builder;
-mod peek;
+pub(crate) mod peek;
 mod recovery;
 mod view;
 

@@ -113,7 +113,7 @@ pub(super) fn front<'a>(record: &'a [u8], mut hashes: Option<&mut Vec<u64>>) -> 
 
 /// The value of one field, not yet looked into.
 #[derive(Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Varint(u64),
     Fixed(u64),
     Bytes(&'a [u8]),
@@ -121,7 +121,7 @@ pub(super) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn bytes(self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(self) -> Result<&'a [u8], DecodeError> {
         if let Value::Bytes(bytes) = self { Ok(bytes) } else { Err(wrong_type()) }
     }
 
@@ -184,6 +184,11 @@ pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<(u32, Value<'
         }
     };
     Ok(Some((number, value)))
+}
+
+/// The fields of a message, up to the first that cannot be read.
+pub(crate) fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u32, Value<'_>)> {
+    std::iter::from_fn(move || next_field(&mut rest).ok().flatten())
 }
 
 // prost gives no other way to make its error.

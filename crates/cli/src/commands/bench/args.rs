@@ -28,7 +28,7 @@ pub(super) struct WriteArgs {
     /// What is recorded
     #[arg(long, value_enum, default_value_t = EventArg::Push)]
     event: EventArg,
-    /// Bytes of an event, about; 60 to 1,000. A mix has sizes of its own
+    /// Bytes of an event, about; 64 to 1,000. A mix has sizes of its own
     #[arg(long, default_value_t = 200, value_name = "BYTES")]
     size: usize,
     /// How long to measure, after the channels are made and the load has begun
@@ -226,6 +226,9 @@ pub(super) struct GrowthArgs {
     /// Recorded events at which everything is measured; ascending
     #[arg(long, default_value = "10000,1000000", value_delimiter = ',', value_name = "N,…")]
     events: Vec<u64>,
+    /// Bytes of an event, about; 64 to 1,000
+    #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(64..=1_000))]
+    size: u16,
     /// How long to measure each write latency
     #[arg(long, default_value = "3s", value_parser = parse_duration, value_name = "TIME")]
     seconds: Duration,
@@ -233,7 +236,11 @@ pub(super) struct GrowthArgs {
 
 impl GrowthArgs {
     pub(super) fn plan(self) -> Result<growth::Growth, Failure> {
-        Ok(growth::Growth { events: ascending("--events", self.events)?, window: window(self.seconds)? })
+        Ok(growth::Growth {
+            events: ascending("--events", self.events)?,
+            event_bytes: self.size.into(),
+            window: window(self.seconds)?,
+        })
     }
 }
 

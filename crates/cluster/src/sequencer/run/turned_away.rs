@@ -90,7 +90,7 @@ pub(super) fn answer_all(backlog: &mut VecDeque<Queued>, problem: &Problem, site
 /// Answers without a decision: with the problem of each key.
 fn answer<'a>(queued: Queued, problem_of: impl Fn(u64) -> &'a Problem, sites: &Arc<dyn Sites>) {
     let refused = |submission: Submission| refusing(problem_of(submission.key_hash).clone());
-    let answers = queued.items.map(|item| item.map_or_else(|malformed| *malformed, refused));
+    let answers = queued.commands.map(|item| item.map_or_else(|malformed| *malformed, refused));
     queued.frame.deliver(answers, &[], sites);
 }
 

@@ -22,12 +22,13 @@ fn command(key: usize) -> v1::Command {
 }
 
 fn frame(keys: std::ops::Range<usize>) -> Result<v1::SubmitRequest, Status> {
-    Ok(v1::SubmitRequest { commands: keys.map(command).collect() })
+    Ok(v1::SubmitRequest::from_iter(keys.map(command)))
 }
 
 /// Answers each command with its retry key as the revision; key 13 is refused.
-fn answer(commands: &[v1::Command]) -> Vec<v1::Answer> {
-    let one = |command: &v1::Command| {
+fn answer(commands: &[Bytes]) -> Vec<v1::Answer> {
+    let one = |command: &Bytes| {
+        let command = v1::Command::decode(command.clone()).unwrap();
         let key: u64 = command.context().unwrap().retry_key.parse().unwrap();
         let outcome = match key {
             13 => v1::answer::Outcome::Error(Problem::new(Reason::ChannelNotFound, "no such channel").into()),
@@ -61,7 +62,7 @@ async fn all(mut outgoing: Outgoing<v1::SubmitResponse>) -> (Vec<u64>, Option<St
 async fn answers_keep_the_order_and_a_refusal_ends_nothing() {
     let called = Arc::new(Mutex::new(Vec::new()));
     let order = called.clone();
-    let submit = move |commands: Vec<v1::Command>| {
+    let submit = move |commands: Vec<Bytes>| {
         order.lock().unwrap().push(commands.len());
         // Later frames are ready earlier.
         let wait = Duration::from_millis(100 - commands.len() as u64);
@@ -81,7 +82,7 @@ async fn answers_keep_the_order_and_a_refusal_ends_nothing() {
 /// behind it either.
 #[tokio::test]
 async fn an_empty_frame_is_skipped_and_holds_up_nothing() {
-    let submit = |commands: Vec<v1::Command>| async move {
+    let submit = |commands: Vec<Bytes>| async move {
         match commands.len() {
             0 => std::future::pending().await,
             _ => Ok(answer(&commands)),
@@ -96,7 +97,7 @@ async fn an_empty_frame_is_skipped_and_holds_up_nothing() {
 
 #[tokio::test]
 async fn an_unknown_outcome_ends_the_stream_after_the_known_answers() {
-    let submit = |commands: Vec<v1::Command>| async move {
+    let submit = |commands: Vec<Bytes>| async move {
         match commands.len() {
             1 => Ok(answer(&commands)),
             _ => Err(Status::unavailable("the leader was lost")),
@@ -113,7 +114,7 @@ async fn an_unknown_outcome_ends_the_stream_after_the_known_answers() {
 #[tokio::test]
 async fn a_frame_over_the_limit_ends_the_stream_after_the_answers_before_it() {
     let large = v1::RenameChannelRequest { name: "가".repeat(FRAME_BYTES / 3), ..Default::default() };
-    let large = v1::SubmitRequest { commands: vec![large.into(), command(1)] };
+    let large = v1::SubmitRequest::from_iter([large.into(), command(1)]);
     for (bad, reason) in [
         (frame(0..FRAME_COMMANDS + 1), Reason::BodyTooLarge),
         (Ok(large), Reason::BodyTooLarge),
@@ -121,7 +122,7 @@ async fn a_frame_over_the_limit_ends_the_stream_after_the_answers_before_it() {
     ] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = calls.clone();
-        let submit = move |commands: Vec<v1::Command>| {
+        let submit = move |commands: Vec<Bytes>| {
             counted.fetch_add(1, Ordering::Relaxed);
             async move { Ok(answer(&commands)) }
         };
@@ -140,7 +141,7 @@ async fn no_more_than_the_bound_is_in_flight() {
     let gate = Arc::new(Semaphore::new(0));
     let (open, submitted) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
     let counted = submitted.clone();
-    let submit = move |commands: Vec<v1::Command>| {
+    let submit = move |commands: Vec<Bytes>| {
         counted.fetch_add(commands.len(), Ordering::Relaxed);
         let gate = gate.clone();
         async move {
@@ -178,7 +179,7 @@ async fn a_stream_keeps_little_on_the_way_while_the_leader_is_behind() {
     let (told, submitted) = (behind.clone(), Arc::new(AtomicUsize::new(0)));
     let (counted, gate) = (submitted.clone(), Arc::new(Semaphore::new(0)));
     let open = gate.clone();
-    let submit = move |commands: Vec<v1::Command>| {
+    let submit = move |commands: Vec<Bytes>| {
         counted.fetch_add(1, Ordering::Relaxed);
         let gate = gate.clone();
         async move {
@@ -189,9 +190,7 @@ async fn a_stream_keeps_little_on_the_way_while_the_leader_is_behind() {
     let large = |key: usize| {
         let name = "x".repeat(HELD_BACK_BYTES / 2);
         let context = Some(v1::CommandContext { retry_key: key.to_string(), ..Default::default() });
-        Ok(v1::SubmitRequest {
-            commands: vec![v1::RenameChannelRequest { context, name, ..Default::default() }.into()],
-        })
+        Ok(v1::SubmitRequest::from_iter([v1::RenameChannelRequest { context, name, ..Default::default() }.into()]))
     };
     let (frames, incoming) = mpsc::channel(16);
     (20..28).for_each(|key| frames.try_send(large(key)).unwrap());
@@ -219,7 +218,7 @@ async fn a_stream_keeps_little_on_the_way_while_the_leader_is_behind() {
 async fn a_client_that_stops_reading_is_dropped_and_nothing_submitted_is_lost() {
     let submitted = Arc::new(AtomicUsize::new(0));
     let counted = submitted.clone();
-    let submit = move |commands: Vec<v1::Command>| {
+    let submit = move |commands: Vec<Bytes>| {
         counted.fetch_add(commands.len(), Ordering::Relaxed);
         async move { Ok(answer(&commands)) }
     };
@@ -246,7 +245,7 @@ async fn a_client_that_stops_reading_is_dropped_and_nothing_submitted_is_lost() 
 async fn a_stop_answers_what_was_read_and_says_so() {
     let gate = Arc::new(Semaphore::new(0));
     let (open, stopping) = (gate.clone(), CancellationToken::new());
-    let submit = move |commands: Vec<v1::Command>| {
+    let submit = move |commands: Vec<Bytes>| {
         let gate = gate.clone();
         async move {
             gate.acquire().await.unwrap().forget();
