@@ -8,7 +8,7 @@ use crate::{
 /// Of a push, in bytes, about, where nothing else is asked for.
 pub(crate) const EVENT_BYTES: usize = 200;
 /// What is recorded around an event, what the views keep of it, and its share of segments prepared ahead.
-const AROUND_BYTES: usize = 140;
+const AROUND_BYTES: usize = 100;
 /// Nodes.
 const COPIES: usize = 3;
 /// Segments are prepared ahead, and views are written in the background.

@@ -13,7 +13,9 @@ use crate::{
     Scrub, SegmentInfo, Vote, Workers, WriteError,
     ahead::Space,
     disk::{Dir, Disk},
-    frame, left, read, recover,
+    frame, left,
+    overview::Overview,
+    read, recover,
     shared::{Command, Done, MetaView, Settings, Shared},
     work::{Hands, start_threads},
     writer::{self, Writer},
@@ -121,7 +123,7 @@ impl Chronicle {
         Ok(chronicle)
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.handle.shared
     }
 
@@ -349,8 +351,7 @@ impl Chronicle {
             let log = shared.log.read();
             if log.keys.are_filed() {
                 log.keys.find(key, out);
-                let left = log.sealed.get(passed..).unwrap_or_default();
-                break left.iter().filter(|sealed| sealed.may_hold(key)).cloned().collect::<Vec<_>>();
+                break self.covering(|overview| overview.holders(&log.sealed, passed, key), log.sealed.len());
             }
             drop(log);
             shared.log.write().keys.file(FILE_AT_ONCE);
@@ -368,13 +369,23 @@ impl Chronicle {
     }
 
     /// For each of `keys`: how many of the oldest sealed segments certainly have no entry with it; 0 where one may. All keys are
-    /// held against one segment's filter before the next: a filter is half a megabyte, and near while it is asked. What is
-    /// sealed never changes, so the answers stay true.
+    /// held against the same segments before the next, whose filters are near while they are asked. What is sealed never changes, so
+    /// the answers stay true.
     pub fn screen(&self, keys: &[u64]) -> Vec<usize> {
         let mut may_be_there = vec![false; keys.len()];
         let log = self.shared().log.read();
-        log.sealed.iter().for_each(|sealed| sealed.screen(keys, &mut may_be_there));
+        self.covering(|overview| overview.screen(&log.sealed, keys, &mut may_be_there), log.sealed.len());
         may_be_there.into_iter().map(|may| if may { 0 } else { log.sealed.len() }).collect()
+    }
+
+    /// Asks the overview of the sealed segments, and has it made where it is asked often.
+    fn covering<T>(&self, ask: impl FnOnce(&Overview) -> T, sealed: usize) -> T {
+        let overview = &self.shared().overview;
+        let (before, answer) = (overview.wants_more(sealed), ask(overview));
+        if !before && overview.wants_more(sealed) {
+            self.shared().wake_sealer();
+        }
+        answer
     }
 
     /// Begins to read everything once more from the disk; see [`Scrub`].

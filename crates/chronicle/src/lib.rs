@@ -22,6 +22,7 @@ mod log;
 mod mend;
 mod meta;
 mod options;
+mod overview;
 #[cfg(not(feature = "planted"))]
 mod planted;
 #[cfg(feature = "planted")]

@@ -16,6 +16,7 @@ use crate::{
     footer::{FooterBuilder, Trailer},
     layout::{BLOCK_BYTES, HEADER_BYTES, segment_name},
     options::Fold,
+    overview,
     scan::{Scan, Step},
     sealed::Sealed,
     shared::Shared,
@@ -51,9 +52,16 @@ pub(crate) fn run(shared: &Shared, mut fold: Box<dyn Fold>) {
     }
 }
 
-/// Seals all that can be; false if nothing more is to be sealed ever.
+/// Seals all that can be, and covers what is sealed in the overview of keys where it is asked for; false if nothing more is to be
+/// sealed ever.
 pub(crate) fn all(shared: &Shared, fold: &mut dyn Fold) -> bool {
-    while let Some(candidate) = next(shared) {
+    loop {
+        let Some(candidate) = next(shared) else {
+            if shared.seal.is_closed() || !overview::cover_next(shared) {
+                return true;
+            }
+            continue;
+        };
         match seal(shared, &candidate, fold) {
             Ok(Ended::Sealed) => {}
             // Asked for again with the next entries.
@@ -65,7 +73,6 @@ pub(crate) fn all(shared: &Shared, fold: &mut dyn Fold) -> bool {
             }
         }
     }
-    true
 }
 
 fn next(shared: &Shared) -> Option<Candidate> {

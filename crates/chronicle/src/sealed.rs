@@ -143,6 +143,20 @@ impl Sealed {
         }
     }
 
+    /// Every key, ascending, as often as entries have it.
+    pub(crate) fn keys(&self, pool: &FilePool) -> Result<Vec<u64>, ReadError> {
+        let mut keys = Vec::with_capacity(self.trailer.keys as usize);
+        let file = self.file(pool)?;
+        for block in 0..self.trailer.blocks() {
+            let range = self.trailer.key_block(block);
+            let bytes = read_exact(&*file, range.offset, range.len)
+                .map_err(|error| ReadError::io(self.name(), range.offset, error))?;
+            let pairs = parse_key_block(&bytes).ok_or_else(|| self.damaged(range.offset, "keys"))?;
+            keys.extend(pairs.map(|(key, _)| key));
+        }
+        Ok(keys)
+    }
+
     /// Appends the indexes of the entries that have `key`.
     pub(crate) fn find(&self, pool: &FilePool, key: u64, out: &mut Vec<u64>) -> Result<(), ReadError> {
         for block in self.directory(pool)?.blocks_of(key) {

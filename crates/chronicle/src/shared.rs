@@ -1,6 +1,6 @@
 //! What the handle and the chronicle's threads share.
 //!
-//! Lock order: `log`, then `queue`. `failure`, `meta_view` and the locks of `ahead` and `seal` are taken last and alone.
+//! Lock order: `log`, then `queue`. `failure`, `meta_view` and the locks of `ahead`, `seal` and `overview` are taken last and alone.
 
 use std::{
     collections::VecDeque,
@@ -17,6 +17,7 @@ use crate::{
     error::{Failure, ReadError, WriteError},
     log::Log,
     options::{KeysOf, Now},
+    overview::Overview,
     sealed::FilePool,
     types::{Entry, Epoch, Identity, Vote},
 };
@@ -116,6 +117,7 @@ pub(crate) struct Shared {
     pub(crate) queued: Condvar,
     pub(crate) meta_view: Mutex<MetaView>,
     pub(crate) pool: FilePool,
+    pub(crate) overview: Overview,
     pub(crate) ahead: Ahead,
     pub(crate) seal: Signal,
     pub(crate) threads: Threads,
@@ -128,6 +130,7 @@ impl Shared {
     pub(crate) fn new(dir: Dir, settings: Settings, log: Log, meta_view: MetaView, lock: Box<dyn LockGuard>) -> Self {
         Self {
             pool: FilePool::new(dir.clone()),
+            overview: Overview::default(),
             ahead: Ahead::default(),
             dir,
             settings,

@@ -126,6 +126,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     ),
     (Kind::Histogram, "sillok_chronicle_batch_bytes", Unit::Bytes, "Written with one fdatasync."),
     (Kind::Histogram, "sillok_chronicle_batch_entries", Unit::Count, "Entries written with one fdatasync."),
+    (
+        Kind::Gauge,
+        "sillok_chronicle_overview_bytes",
+        Unit::Bytes,
+        "The keys of sealed segments side by side in memory, where many are asked for.",
+    ),
     (Kind::Gauge, "sillok_chronicle_segments", Unit::Count, "Segment files, by state."),
     (Kind::Gauge, "sillok_chronicle_disk_full", Unit::Count, "1 while no space is left for another segment, else 0."),
     (Kind::Gauge, "sillok_chronicle_unflushed_bytes", Unit::Bytes, "Appended and not yet flushed."),
