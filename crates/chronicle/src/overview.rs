@@ -1,6 +1,6 @@
 //! Many sealed segments asked at once whether they have a key.
 //!
-//! A segment's own filter answers in some 25 ns. Every fresh key is asked of all segments, and with a hundred of them that was two
+//! A segment's own filter answers in some 25 ns. Every fresh key is asked of all segments, and with ninety of them that was two
 //! fifths of a leader's thread. An overview has the segments side by side: a word is one place of 64 neighbouring segments, a bit for
 //! each, so that four words say of all 64 which may have a key. One in forty of those that do not is among them, and only they are
 //! asked by their own filters.
@@ -10,12 +10,12 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use parking_lot::RwLock;
 
-use crate::{error::ReadError, sealed::Sealed, shared::Shared};
+use crate::{sealed::Sealed, shared::Shared};
 
 /// Segments side by side: the bits of a word.
 const TOGETHER: usize = 64;
@@ -37,8 +37,6 @@ pub(crate) struct Overview {
     /// The oldest so many sealed segments are in the slices.
     covered: AtomicUsize,
     questions: AtomicU64,
-    /// A key table could not be read: nothing more is covered.
-    has_given_up: AtomicBool,
 }
 
 /// Up to 64 segments.
@@ -126,7 +124,6 @@ impl Overview {
         sealed > FEW
             && self.covered.load(Ordering::Acquire) < sealed
             && self.questions.load(Ordering::Relaxed) >= FEW_QUESTIONS
-            && !self.has_given_up.load(Ordering::Relaxed)
     }
 
     /// Covers the next segment, one caller at a time.
@@ -165,16 +162,12 @@ pub(crate) fn cover_next(shared: &Shared) -> bool {
             overview.cover(&sealed, keys.into_iter());
             true
         }
+        // Tried again when the next segment is sealed.
         Err(error) => {
-            give_up(overview, &error);
+            tracing::warn!("retry keys are looked for segment by segment for now, which takes longer: {error}");
             false
         }
     }
-}
-
-fn give_up(overview: &Overview, error: &ReadError) {
-    tracing::warn!("retry keys are looked for segment by segment from now on, which takes longer: {error}");
-    overview.has_given_up.store(true, Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ async fn a_tail_goes_on_however_long_it_was_quiet() {
         last += revisions(&events.next().await.unwrap().unwrap()).len() as u64;
     }
     let next = tokio::spawn(async move { events.next().await });
+    // The quiet itself is what went wrong.
     tokio::time::sleep(2 * DEADLINE).await;
     drop(one);
     let response = next.await.unwrap().unwrap().unwrap();

@@ -13,7 +13,7 @@ use sillok_wire::{
 use super::frame::refusing;
 
 /// One place of a call: a command that may be decided, or the answer to one that is malformed.
-pub(crate) type Item = Result<Submission, Box<v1::Answer>>;
+pub(super) type Item = Result<Submission, Box<v1::Answer>>;
 
 /// The commands of one call, as they came.
 #[derive(Debug)]

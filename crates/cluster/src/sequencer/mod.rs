@@ -14,8 +14,8 @@
 //! A retry key that the chronicle knows is read back off this task ([`crate::records`]); meanwhile the whole queue waits, so
 //! that order per channel needs no parking places. Repeats come in runs of the same records, which stay decoded.
 //!
-//! Read in this order: `queue`, `asked`, `frame`, `desk`, `flight`, `flying`, `run`; `lane` says how pipelines keep their order, `admission`,
-//! `expecting` and `pace` how much is let in, `window` when a record goes.
+//! Read in this order: `queue`, `asked`, `frame`, `desk`, `flight`, `flying`, `run`; `lane` says how pipelines keep their order,
+//! `admission`, `expecting` and `pace` how much is let in, `window` when a record goes.
 
 mod admission;
 mod asked;
