@@ -79,14 +79,15 @@ impl Queue {
         }
         let permit = self.admission.admit(bytes, asked.asks_for_all_sites(), Caller::on(lane));
         metrics::gauge!("sillok_sequencer_queue_bytes").set(self.admission.used() as f64);
+        // Checked before the lock is taken: a call may have much to be checked.
+        let admitted = permit.map(|permit| (permit, Undecided::new(asked)));
         let mut inside = self.inside.lock();
-        let problem = match (&inside.gate, permit) {
+        let problem = match (&inside.gate, admitted) {
             (Gate::Closed(problem), _) => problem.clone(),
             (Gate::Open, Err(full)) => overloaded(bytes, full),
-            (Gate::Open, Ok(permit)) => {
+            (Gate::Open, Ok((permit, commands))) => {
                 if lane.is_none_or(|lane| lane.enter(Route::Here(inside.epoch))) {
                     let (frame, answers) = Frame::new(count, lane.cloned(), Some(permit));
-                    let commands = Undecided::new(asked);
                     inside.frames.push_back(Queued { commands, since: Instant::now(), frame });
                     drop(inside);
                     self.arrived.notify_one();
