@@ -8,7 +8,7 @@ use sillok_chronicle::Chronicle;
 use sillok_domain::UnixNanos;
 use sillok_views::Views;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     acks::Acks,
@@ -63,6 +63,8 @@ pub(crate) struct Core {
     pub(crate) scrub: Scrubbing,
     /// Cancelled when the node stops: loops end, streams end.
     pub(crate) stopping: CancellationToken,
+    /// Those who send for consensus.
+    pub(crate) senders: TaskTracker,
     /// When a leader was last heard.
     pub(crate) contact: Arc<Contact>,
     /// Knows who may call.

@@ -206,6 +206,10 @@ impl Node {
             Ok(Err(error)) => tracing::warn!("consensus did not end cleanly: {error}"),
             Err(_) => tracing::warn!("consensus has not ended within {END_WITHIN:?}; is the disk stalled?"),
         }
+        core.senders.close();
+        if timeout_at(end, core.senders.wait()).await.is_err() {
+            tracing::warn!("what is sent to other nodes has not ended in time");
+        }
         if timeout_at(end, self.inner.front.stop()).await.is_err() {
             tracing::warn!("the sequencer has not ended in time");
         }

@@ -88,6 +88,7 @@ impl Trio {
     pub(super) async fn stop(&mut self, at: usize) {
         if let Some(node) = self.nodes[at].take() {
             timeout(AT_MOST, node.shutdown()).await.unwrap();
+            assert!(node.core().senders.is_empty(), "nothing of it is sent any more");
         }
     }
 
@@ -99,6 +100,7 @@ impl Trio {
             let _ = node.core().raft.shutdown().await;
             // Its port must be free before it starts again.
             timeout(AT_MOST, node.shutdown()).await.unwrap();
+            assert!(node.core().senders.is_empty(), "nothing of it is sent any more");
         }
     }
 

@@ -23,6 +23,10 @@ use openraft::{
 use sillok_wire::peer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tonic::Status;
 
 use super::{
@@ -56,6 +60,9 @@ pub(crate) struct NetworkFactory {
     pub(crate) fence: Arc<Fence>,
     pub(crate) unanswered: Arc<Unanswered>,
     pub(crate) departures: Arc<Departures>,
+    pub(crate) stopping: CancellationToken,
+    /// Empty once nothing can send any more: openraft does not wait for those who replicate when it ends.
+    pub(crate) senders: TaskTracker,
 }
 
 impl NetworkFactory {
@@ -66,6 +73,7 @@ impl NetworkFactory {
             address: member.peer_address,
             lane,
             parts: self.clone(),
+            _sender: self.senders.token(),
         }
     }
 }
@@ -88,6 +96,7 @@ pub(crate) struct PeerNetwork {
     address: String,
     lane: Lane,
     parts: NetworkFactory,
+    _sender: TaskTrackerToken,
 }
 
 type RpcError = RPCError<TypeConfig>;
@@ -101,6 +110,15 @@ impl PeerNetwork {
     fn failed(&self, status: &Status) -> RpcError {
         self.parts.fence.heard(status);
         unreachable(format!("{:?}: {}", status.code(), status.message()))
+    }
+
+    /// What it sends is given up when this node stops: an entry that arrives later, when the node is gone, may be committed
+    /// by others, who owe it no such thing.
+    async fn unless_stopping<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, RpcError> {
+        match self.parts.stopping.run_until_cancelled(call).await {
+            Some(answer) => answer.map_err(|status| self.failed(&status)),
+            None => Err(unreachable("this node is stopping")),
+        }
     }
 
     fn client(&self, lane: Lane, deadline: Duration) -> Result<RaftClient, RpcError> {
@@ -124,7 +142,7 @@ impl PeerNetwork {
         let head = self.head_in_memory(request.prev_log_id.as_ref());
         let mut client = self.client(Lane::Quick, deadline)?;
         let request = convert::append_to(&request, head, sent_at);
-        let response = client.heartbeat(request).await.map_err(|status| self.failed(&status))?.into_inner();
+        let response = self.unless_stopping(client.heartbeat(request)).await?.into_inner();
         self.parts.unanswered.answered(self.to.id);
         convert::appended_from(response).map_err(unreachable)
     }
@@ -146,7 +164,8 @@ impl PeerNetwork {
         let (to_peer, mut requests) = mpsc::channel(QUEUED_REQUESTS);
         // openraft holds a lock inside `input` while it waits for entries, so `input` must end with this stream whatever
         // the connection does: it lives in a task of its own that is aborted when the answers are dropped.
-        let pump = AbortOnDrop(tokio::spawn(pump(input, self.parts.clone(), progress.clone(), to_peer)));
+        let pump = pump(input, self.parts.clone(), progress.clone(), to_peer);
+        let pump = AbortOnDrop(tokio::spawn(self.parts.stopping.clone().run_until_cancelled_owned(pump)));
         // After a failure openraft pauses within `input` and nowhere else: whoever opens the stream before there is a first
         // request calls a peer that refuses connections again and again without a pause.
         let Some(first) = requests.recv().await else { return Ok(futures::stream::empty().boxed()) };
@@ -158,7 +177,7 @@ impl PeerNetwork {
         })?;
         let requests = futures::stream::iter([first]).chain(ReceiverStream::new(requests));
         let mut client = self.client(Lane::Bulk, self.parts.timings.rpc_deadline())?;
-        let answers = client.append(requests).await.map_err(|status| self.failed(&status))?.into_inner();
+        let answers = self.unless_stopping(client.append(requests)).await?.into_inner();
         let session = Session { answers, progress, answered: 0, _pump: pump };
         Ok(futures::stream::unfold(Some(session), move |session| self.next_answer(session)).boxed())
     }
@@ -211,7 +230,7 @@ struct Progress {
     term: AtomicU64,
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+struct AbortOnDrop(tokio::task::JoinHandle<Option<()>>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -335,8 +354,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         _option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let mut client = self.client(Lane::Quick, self.parts.timings.rpc_deadline())?;
-        let response =
-            client.vote(convert::vote_request_to(&request)).await.map_err(|status| self.failed(&status))?.into_inner();
+        let response = self.unless_stopping(client.vote(convert::vote_request_to(&request))).await?.into_inner();
         convert::vote_response_from(response).map_err(unreachable)
     }
 
@@ -346,11 +364,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         _option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let mut client = self.client(Lane::Quick, self.parts.timings.rpc_deadline())?;
-        let response = client
-            .pre_vote(convert::vote_request_to(&request))
-            .await
-            .map_err(|status| self.failed(&status))?
-            .into_inner();
+        let response = self.unless_stopping(client.pre_vote(convert::vote_request_to(&request))).await?.into_inner();
         convert::vote_response_from(response).map_err(unreachable)
     }
 

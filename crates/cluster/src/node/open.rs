@@ -17,7 +17,7 @@ use openraft::{Config, SnapshotPolicy};
 use sillok_chronicle::{Chronicle, Epoch, Identity, OpenError};
 use sillok_views::Views;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::follow;
 use crate::{
@@ -208,6 +208,7 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
         departures.clone(),
     );
     let fence = Arc::new(Fence::new(local.clone(), chronicle.clone(), failures.clone(), options.execution.clone()));
+    let (stopping, senders) = (CancellationToken::new(), TaskTracker::new());
     let network = NetworkFactory {
         peers: peers.clone(),
         chain: chain.clone(),
@@ -218,6 +219,8 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
         fence: fence.clone(),
         unanswered: Arc::new(Unanswered::new(Duration::from_millis(options.timings.election_max_ms))),
         departures: departures.clone(),
+        stopping: stopping.clone(),
+        senders: senders.clone(),
     };
     let raft = Raft::new(options.id, config, network, log, pointer)
         .await
@@ -257,7 +260,8 @@ pub(super) async fn open(mut options: NodeOptions) -> Result<Opened, StartError>
         leadership,
         peers,
         failures,
-        stopping: CancellationToken::new(),
+        stopping,
+        senders,
         contact,
         guard,
         changing: tokio::sync::Mutex::new(()),
