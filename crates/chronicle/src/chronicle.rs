@@ -15,7 +15,8 @@ use crate::{
     disk::{Dir, Disk},
     frame, left,
     overview::Overview,
-    read, recover,
+    read::{self, Reader},
+    recover,
     shared::{Command, Done, MetaView, Settings, Shared},
     work::{Hands, start_threads},
     writer::{self, Writer},
@@ -319,7 +320,17 @@ impl Chronicle {
     /// together, but at least one if there is one. Answers from memory where it can, else blocks for the disk.
     /// Damage stops the chronicle, whoever meets it.
     pub fn read(&self, from: u64, to_exclusive: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
-        self.shared().stop_if_damaged(read::read(self.shared(), from, to_exclusive, max_bytes))
+        self.read_as(Reader::Asks, from, to_exclusive, max_bytes)
+    }
+
+    /// As [`Chronicle::read`], for who goes through the chronicle once: sealed segments do not stay in the system's memory for
+    /// it, and what comes next is fetched from the disk meanwhile.
+    pub fn read_through(&self, from: u64, to_exclusive: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+        self.read_as(Reader::Passes, from, to_exclusive, max_bytes)
+    }
+
+    fn read_as(&self, reader: Reader, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+        self.shared().stop_if_damaged(read::read(self.shared(), from, to, max_bytes, reader))
     }
 
     /// As [`Chronicle::read`], but the entries' frames, one behind the other, as they stand in the segment files of every

@@ -58,6 +58,8 @@ pub trait File: Send + Sync + 'static {
     /// Lets the system forget what it keeps of these bytes in memory, where that is durable: the next read asks the disk
     /// itself. No more than a hint.
     fn forget(&self, _offset: u64, _len: u64) {}
+    /// Lets the system fetch these bytes into memory, without waiting for them: they are read soon. No more than a hint.
+    fn fetch(&self, _offset: u64, _len: u64) {}
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
@@ -177,10 +179,21 @@ impl File for RealFile {
     }
 
     fn forget(&self, offset: u64, len: u64) {
+        // A system that keeps the pages only makes the reader trust its memory.
+        self.advise(offset, len, rustix::fs::Advice::DontNeed);
+    }
+
+    fn fetch(&self, offset: u64, len: u64) {
+        self.advise(offset, len, rustix::fs::Advice::WillNeed);
+    }
+}
+
+impl RealFile {
+    /// No system has to take advice.
+    fn advise(&self, offset: u64, len: u64, advice: rustix::fs::Advice) {
         // A length of zero would mean all the rest.
         if let Some(len) = std::num::NonZero::new(len) {
-            // A system that keeps the pages only makes the reader trust its memory.
-            let _ = rustix::fs::fadvise(&self.0, offset, Some(len), rustix::fs::Advice::DontNeed);
+            let _ = rustix::fs::fadvise(&self.0, offset, Some(len), advice);
         }
     }
 }

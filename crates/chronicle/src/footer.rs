@@ -37,7 +37,7 @@ pub(crate) const TRAILER_BYTES: usize = 128;
 /// Keys in a full key block.
 pub(crate) const BLOCK_KEYS: u64 = 512;
 /// Two points of the index are at least this far apart, in bytes.
-const POINT_SPACING: u64 = 64 << 10;
+pub(crate) const POINT_SPACING: u64 = 64 << 10;
 const MAGIC: &[u8; 8] = b"SILLOKft";
 
 /// Gathers what goes into a footer while a segment's entries pass by.

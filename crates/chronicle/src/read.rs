@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::{
     disk::File,
     error::{Damage, DamageReason, ReadError},
+    footer::POINT_SPACING,
     frame::{HEAD_BYTES, Head},
     layout::{HEADER_BYTES, segment_name},
     log::Log,
@@ -41,6 +42,27 @@ struct Run {
     before: Option<LogId>,
     /// Where the segment's entries end.
     end: u64,
+    is_sealed: bool,
+}
+
+/// How somebody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Whoever wants these entries, and perhaps again.
+    Asks,
+    /// Goes through everything, once: what is sealed does not stay in the system's memory for it, and what comes next is
+    /// fetched from the disk meanwhile.
+    Passes,
+}
+
+/// What became of a chunk.
+enum Taken {
+    /// All whole frames of it that are wanted.
+    Chunk,
+    /// It is smaller than the frame that it begins with.
+    Nothing { frame_bytes: u64 },
+    /// The next frame is more than what is still wanted.
+    Enough,
 }
 
 /// What is still wanted.
@@ -48,14 +70,21 @@ struct Want {
     from: u64,
     to: u64,
     budget: u64,
+    reader: Reader,
 }
 
 /// See [`crate::Chronicle::read`].
-pub(crate) fn read(shared: &Shared, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
+pub(crate) fn read(
+    shared: &Shared,
+    from: u64,
+    to: u64,
+    max_bytes: usize,
+    reader: Reader,
+) -> Result<Vec<Entry>, ReadError> {
     loop {
         let mut attempt = Attempt {
             truncations: shared.log.read().truncations,
-            want: Want { from, to, budget: max_bytes as u64 },
+            want: Want { from, to, budget: max_bytes as u64, reader },
             out: Vec::new(),
         };
         let result = attempt.run(shared);
@@ -126,6 +155,7 @@ fn find_place(log: &Log, want: &mut Want, out: &mut Vec<Entry>) -> Place {
                 limit: segment.offset_of(want.to.min(next)),
                 before: segment.first.checked_sub(1).and_then(|index| log.id_at(index)),
                 end: segment.end,
+                is_sealed: false,
             })
         }
         None => {
@@ -143,12 +173,14 @@ fn find_run(shared: &Shared, sealed: &Sealed, want: &Want) -> Result<Run, ReadEr
     let ordinal = sealed.info.ordinal;
     let before = ordinal.checked_sub(1).and_then(|i| shared.log.read().sealed.get(i as usize).map(|it| it.info.last));
     let limit = directory.offset_after(want.to - first).unwrap_or(end);
-    Ok(Run { ordinal, file: sealed.file(&shared.pool)?, offset, index: first + delta, limit, before, end })
+    let (file, index) = (sealed.file(&shared.pool)?, first + delta);
+    Ok(Run { ordinal, file, offset, index, limit, before, end, is_sealed: true })
 }
 
 impl Run {
     /// Reads what is wanted and within the run; whether more may be wanted.
     fn read(mut self, want: &mut Want, out: &mut Vec<Entry>) -> Result<bool, ReadError> {
+        let passes = self.is_sealed && want.reader == Reader::Passes;
         let mut at_least = 0;
         while want.from < want.to && self.offset < self.limit {
             let len = want.budget.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end()).max(at_least);
@@ -158,41 +190,69 @@ impl Run {
             if (chunk.len() as u64) < len {
                 return Err(self.damage(0, DamageReason::FileShort));
             }
-            let mut at = 0;
-            at_least = 0;
-            while want.from < want.to && at < chunk.len() {
-                let rest = chunk.slice(at..);
-                let Some(head) = Head::parse(&rest) else {
-                    if rest.len() < HEAD_BYTES && self.offset + (chunk.len() as u64) < self.limit {
-                        break;
-                    }
-                    return Err(self.damage(at, DamageReason::EntryHead));
-                };
-                if head.id.index != self.index {
-                    let reason = DamageReason::OutOfSequence { expected: self.index, found: head.id };
-                    return Err(self.damage(at, reason));
-                }
-                let frame_bytes = head.frame_bytes() as usize;
-                if frame_bytes > rest.len() {
-                    if self.offset + (chunk.len() as u64) >= self.limit {
-                        return Err(self.damage(at, DamageReason::EntryBody { index: self.index }));
-                    }
-                    at_least = if at == 0 { frame_bytes as u64 } else { 0 };
-                    break;
-                }
-                if self.index == want.from {
-                    match self.take(&head, rest.slice(..frame_bytes), want, out) {
-                        Some(true) => {}
-                        Some(false) => return Ok(false),
-                        None => return Err(self.damage(at, DamageReason::EntryBody { index: self.index })),
-                    }
-                }
-                self.index += 1;
-                at += frame_bytes;
+            if passes {
+                let next = self.offset + len;
+                self.file.fetch(next, len.min(self.end - next));
             }
-            self.offset += at as u64;
+            let begin = self.offset;
+            let taken = self.frames(&chunk, want, out)?;
+            if passes {
+                // The next stretch begins at the point before the first frame that it wants.
+                let still_read = if self.offset == self.end { 0 } else { POINT_SPACING };
+                let (from, to) = (begin.saturating_sub(POINT_SPACING), self.offset.saturating_sub(still_read));
+                self.file.forget(from, to.saturating_sub(from));
+            }
+            match taken {
+                Taken::Chunk => at_least = 0,
+                Taken::Nothing { frame_bytes } => at_least = frame_bytes,
+                Taken::Enough => return Ok(false),
+            }
         }
         Ok(true)
+    }
+
+    /// Takes what is wanted of a chunk that begins at the run's offset, and moves that on.
+    fn frames(&mut self, chunk: &Bytes, want: &mut Want, out: &mut Vec<Entry>) -> Result<Taken, ReadError> {
+        let mut at = 0;
+        let mut taken = Taken::Chunk;
+        while want.from < want.to && at < chunk.len() {
+            let rest = chunk.slice(at..);
+            let is_last = self.offset + chunk.len() as u64 >= self.limit;
+            let Some(head) = Head::parse(&rest) else {
+                if rest.len() < HEAD_BYTES && !is_last {
+                    break;
+                }
+                return Err(self.damage(at, DamageReason::EntryHead));
+            };
+            if head.id.index != self.index {
+                let reason = DamageReason::OutOfSequence { expected: self.index, found: head.id };
+                return Err(self.damage(at, reason));
+            }
+            let frame_bytes = head.frame_bytes() as usize;
+            if frame_bytes > rest.len() {
+                if is_last {
+                    return Err(self.damage(at, DamageReason::EntryBody { index: self.index }));
+                }
+                if at == 0 {
+                    taken = Taken::Nothing { frame_bytes: frame_bytes as u64 };
+                }
+                break;
+            }
+            if self.index == want.from {
+                match self.take(&head, rest.slice(..frame_bytes), want, out) {
+                    Some(true) => {}
+                    Some(false) => {
+                        taken = Taken::Enough;
+                        break;
+                    }
+                    None => return Err(self.damage(at, DamageReason::EntryBody { index: self.index })),
+                }
+            }
+            self.index += 1;
+            at += frame_bytes;
+        }
+        self.offset += at as u64;
+        Ok(taken)
     }
 
     /// Adds an entry to the answer; false if it no longer fits, `None` if it does not verify.

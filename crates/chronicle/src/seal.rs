@@ -4,6 +4,8 @@
 //! A crash at any point leaves either a sealed file or one whose length still says that it is not; the entries of the
 //! latter end where the next segment's header says, whatever part of a footer stands behind them. The length says so
 //! until the whole footer is durable: a file system may make a length durable before the bytes that it covers.
+//!
+//! The entries of a sealed segment then leave the system's memory (`docs/decisions/025`).
 
 use std::sync::Arc;
 
@@ -148,6 +150,8 @@ fn seal(shared: &Shared, candidate: &Candidate, fold: &mut dyn Fold) -> Result<E
     file.sync_all().map_err(failure("sync the footer of"))?;
     file.set_len(trailer.file_bytes()).map_err(failure("trim"))?;
     file.sync_all().map_err(failure("sync"))?;
+    // What is read soon is in the tail; the next segment's pages are those that this one's come free.
+    file.forget(0, candidate.end);
     publish(shared, &footer, trailer, state.into());
     Ok(Ended::Sealed)
 }

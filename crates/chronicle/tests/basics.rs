@@ -444,3 +444,35 @@ fn opening_reads_next_to_nothing_of_sealed_segments() {
         "each sealed segment of {SEGMENT} bytes costs {more} bytes when the chronicle is opened"
     );
 }
+
+/// A node that recorded much filled the machine's memory with segments that next to nobody reads; those of a new node that
+/// caught up did the same at its leader.
+#[test]
+fn sealed_segments_do_not_stay_in_the_system_s_memory() {
+    const SEGMENT: u64 = 1 << 20;
+    let alike = |index| Entry { id: LogId::new(1, index), kind: 1, payload: Bytes::from(vec![7; 10_000]) };
+    let all: Vec<Entry> = (0..450).map(alike).collect();
+    let sim = formatted(8);
+    let few = Options { segment_bytes: SEGMENT, tail_cache_bytes: 0, ..options(sim.boot()) };
+    let chronicle = Chronicle::open(few).unwrap();
+    append(&chronicle, all.clone()).unwrap();
+    assert_eq!(sim.hints(), (0, 0), "what is not sealed is read again soon");
+    chronicle.set_committed(chronicle.last().unwrap());
+    until("sealed", || chronicle.sealed().len() == 4);
+    let entries: u64 = chronicle.sealed().iter().map(|info| info.bytes).sum();
+    let (forgotten, fetched) = sim.hints();
+    assert!(forgotten > 4 * SEGMENT * 9 / 10, "{forgotten} of {entries}");
+    assert_eq!(fetched, 0);
+
+    assert_eq!(chronicle.read(0, 450, usize::MAX).unwrap(), all);
+    assert_eq!(sim.hints(), (forgotten, fetched), "whoever asks may ask again");
+
+    let mut through = Vec::new();
+    while through.len() < all.len() {
+        through.extend(chronicle.read_through(through.len() as u64, 450, 300_000).unwrap());
+    }
+    assert_eq!(through, all);
+    let (again, fetched) = (sim.hints().0 - forgotten, sim.hints().1);
+    assert!((entries..entries * 5 / 4).contains(&again), "{again} of {entries}");
+    assert!(fetched > entries / 2, "{fetched} of {entries}");
+}

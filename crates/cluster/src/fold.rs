@@ -73,7 +73,7 @@ async fn run(core: &Core, folder: &Folder) -> Result<(), Stopped> {
                 continue;
             }
             let end = committed.map_or(next, |committed| committed + 1);
-            for entry in core.chronicle.read(next, end, READ_BYTES)? {
+            for entry in core.chronicle.read_through(next, end, READ_BYTES)? {
                 let begun = std::time::Instant::now();
                 let hash = core.chain.hash_of(entry.id);
                 match core.views.fold(entry.id.index, entry.id.term, entry.kind, &entry.payload, hash) {

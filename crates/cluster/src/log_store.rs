@@ -146,11 +146,11 @@ impl LogStore {
     /// empty answer for a heartbeat without entries; an error would end this node.)
     async fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<RaftEntry>, io::Error> {
         let read = if from >= self.chronicle.first_cached() {
-            self.chronicle.read(from, to, max_bytes)
+            self.chronicle.read_through(from, to, max_bytes)
         } else {
             // From the disk, on a thread that may block.
             let chronicle = self.chronicle.clone();
-            let read = self.execution.blocking(move || chronicle.read(from, to, max_bytes)).await;
+            let read = self.execution.blocking(move || chronicle.read_through(from, to, max_bytes)).await;
             read.map_err(io::Error::other)?
         };
         let entries = read.map_err(|error| self.read_failed(error))?;

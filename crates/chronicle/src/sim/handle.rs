@@ -207,4 +207,16 @@ impl File for SimFile {
         let world = self.machine.alive(self.life)?;
         Ok(world.files.get(&self.id).map_or(0, |file| file.bytes.len() as u64))
     }
+
+    fn forget(&self, _offset: u64, len: u64) {
+        if let Ok(mut world) = self.machine.alive(self.life) {
+            world.bytes_forgotten += len;
+        }
+    }
+
+    fn fetch(&self, _offset: u64, len: u64) {
+        if let Ok(mut world) = self.machine.alive(self.life) {
+            world.bytes_fetched += len;
+        }
+    }
 }

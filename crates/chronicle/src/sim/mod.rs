@@ -93,6 +93,12 @@ impl SimDisk {
         self.machine.world.lock().bytes_read
     }
 
+    /// Bytes that the system was told to forget, and bytes that it was told to fetch, so far.
+    pub fn hints(&self) -> (u64, u64) {
+        let world = self.machine.world.lock();
+        (world.bytes_forgotten, world.bytes_fetched)
+    }
+
     /// Makes the next such operation fail on a file whose name contains `name_contains`, after `after` that succeed.
     pub fn fail(&self, operation: Operation, name_contains: &str, after: u64) {
         let name_contains = name_contains.to_owned();

@@ -51,6 +51,9 @@ pub(super) struct World {
     pub(super) off: bool,
     pub(super) operations: u64,
     pub(super) bytes_read: u64,
+    /// As hinted, likewise.
+    pub(super) bytes_forgotten: u64,
+    pub(super) bytes_fetched: u64,
     pub(super) cut_after: Option<u64>,
     pub(super) capacity: Option<u64>,
     pub(super) syncs_held: bool,
@@ -220,6 +223,8 @@ impl Machine {
             off: false,
             operations: 0,
             bytes_read: 0,
+            bytes_forgotten: 0,
+            bytes_fetched: 0,
             cut_after: None,
             capacity: None,
             syncs_held: false,

@@ -310,7 +310,7 @@ fn each_entry(
     mut visit: impl FnMut(&Entry) -> Result<(), ChainError>,
 ) -> Result<(), ChainError> {
     while from < end {
-        let entries = chronicle.read(from, end, READ_BYTES)?;
+        let entries = chronicle.read_through(from, end, READ_BYTES)?;
         if entries.is_empty() {
             return Err(ChainError::Absent(from));
         }

@@ -116,4 +116,8 @@ impl File for FaultyFile {
     fn forget(&self, offset: u64, len: u64) {
         self.real.forget(offset, len);
     }
+
+    fn fetch(&self, offset: u64, len: u64) {
+        self.real.fetch(offset, len);
+    }
 }
