@@ -190,7 +190,10 @@ async fn carry(
     let writing = async move {
         let mut condition = condition;
         while let Some((due, bytes)) = receive.recv().await {
-            sleep_until(due).await;
+            // The timer goes by whole milliseconds: a way without delay waits for none of them.
+            if due > Instant::now() {
+                sleep_until(due).await;
+            }
             if condition.wait_for(|now| !way(now).held).await.is_err() || to.write_all(&bytes).await.is_err() {
                 return;
             }
