@@ -34,7 +34,7 @@ use crate::{
     placement,
     roster::RosterView,
     status,
-    types::{Member, TypeConfig},
+    types::{Member, RaftLogId, TypeConfig, from_raft_id},
 };
 
 /// A learner this close to the leader's last flushed entry may vote.
@@ -177,7 +177,8 @@ async fn learn(
         bootstrap::adopt_there(core, to, &node.peer_address, cluster_id).await.map_err(problem)?;
     }
     if roster.member(node.id).is_none() {
-        core.raft.add_learner(node.id, member, false).await.map_err(|error| refused(&error))?;
+        let added = core.raft.add_learner(node.id, member, false).await.map_err(|error| refused(&error))?;
+        known_here(core, &added.log_id).await;
         tracing::info!(node = node.id, "added a learner");
     }
     Ok(())
@@ -298,7 +299,7 @@ async fn promote(core: &Core, id: u64, allow_single_site_quorum: bool, caught_up
         check_caught_up(core, id)?;
     }
     let change = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
-    core.raft.change_membership(change, false).await.map_err(|error| refused(&error))?;
+    commit(core, change).await?;
     tracing::info!(node = id, "a learner became a voter");
     Ok(())
 }
@@ -335,9 +336,24 @@ async fn remove(core: &Core, request: v1::RemoveNodeRequest) -> Result<(), Statu
     } else {
         ChangeMembers::RemoveNodes(BTreeSet::from([id]))
     };
-    core.raft.change_membership(change, false).await.map_err(|error| refused(&error))?;
+    commit(core, change).await?;
     tracing::info!(node = id, "removed a node");
     Ok(())
+}
+
+/// Makes the change; who asked is shown the membership after it.
+async fn commit(core: &Core, change: Change) -> Result<(), Status> {
+    let changed = core.raft.change_membership(change, false).await.map_err(|error| refused(&error))?;
+    known_here(core, &changed.log_id).await;
+    Ok(())
+}
+
+/// Waits until this node's roster is that of a membership entry or of a later one: it follows consensus a moment behind.
+async fn known_here(core: &Core, entry: &RaftLogId) {
+    let entry = from_raft_id(entry);
+    let mut roster = core.roster.watch();
+    // It ends otherwise only with the node.
+    let _ = roster.wait_for(|roster| roster.log_id >= Some(entry)).await;
 }
 
 /// Checks where the change leads to. Each further configuration of a joint membership was checked when it was proposed.

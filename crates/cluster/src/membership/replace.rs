@@ -17,7 +17,7 @@ use openraft::ChangeMembers;
 use sillok_wire::{errors::Problem, v1, v1::Reason};
 use tonic::Status;
 
-use super::{check_placement, invalid, learn, no_vote, not_found, refused, wait_caught_up};
+use super::{check_placement, commit, invalid, learn, no_vote, not_found, wait_caught_up};
 use crate::{core::Core, roster::RosterView};
 
 /// How far a replacement has come.
@@ -60,7 +60,7 @@ pub(super) async fn replace(core: &Arc<Core>, request: v1::ReplaceNodeRequest) -
         ChangeMembers::AddVoterIds(BTreeSet::from([new])),
         ChangeMembers::RemoveVoters(BTreeSet::from([old])),
     ]);
-    core.raft.change_membership(change, false).await.map_err(|error| refused(&error))?;
+    commit(core, change).await?;
     tracing::info!(old, new, "a node stands in the place of another");
     Ok(())
 }
