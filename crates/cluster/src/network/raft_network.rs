@@ -112,8 +112,8 @@ impl PeerNetwork {
         unreachable(format!("{:?}: {}", status.code(), status.message()))
     }
 
-    /// What it sends is given up when this node stops: an entry that arrives later, when the node is gone, may be committed
-    /// by others, who owe it no such thing.
+    /// Gives the call up when this node stops: an entry that arrives when its leader is gone may be committed by others, long
+    /// after clients were told that they do not know.
     async fn unless_stopping<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, RpcError> {
         match self.parts.stopping.run_until_cancelled(call).await {
             Some(answer) => answer.map_err(|status| self.failed(&status)),
