@@ -67,7 +67,8 @@ pub(super) async fn consensus(
             let stored = &metrics.membership_config;
             let log_id = stored.log_id().as_ref().map(from_raft_id);
             roster.send_if_modified(|before| {
-                let is_new = before.log_id != log_id;
+                // openraft knows of none before it has looked at the log; one that is there is only ever replaced by another.
+                let is_new = log_id.is_some() && before.log_id != log_id;
                 if is_new {
                     *before = Arc::new(RosterView::of(stored));
                 }
