@@ -150,7 +150,7 @@ fn seal(shared: &Shared, candidate: &Candidate, fold: &mut dyn Fold) -> Result<E
     file.sync_all().map_err(failure("sync the footer of"))?;
     file.set_len(trailer.file_bytes()).map_err(failure("trim"))?;
     file.sync_all().map_err(failure("sync"))?;
-    // What is read soon is in the tail; the next segment's pages are those that this one's come free.
+    // What is read soon is in the tail. The next segment is written into the pages that come free here.
     file.forget(0, candidate.end);
     publish(shared, &footer, trailer, state.into());
     Ok(Ended::Sealed)
