@@ -3,6 +3,8 @@
 //! bincode is unmaintained and carries no schema, so: a version byte that any change of a row's shape must raise (rows
 //! of another version are never read, the views are rebuilt), a size limit, and nothing may be left over.
 
+use std::marker::PhantomData;
+
 use bincode::{Decode, Encode, config};
 use roaring::RoaringBitmap;
 
@@ -55,6 +57,48 @@ pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, RowError> {
 /// The first field of the row of these bytes.
 pub(crate) fn decode_first<T: Decode<()>>(bytes: &[u8]) -> Result<T, RowError> {
     decode_front(body(bytes)?).map(|(field, _)| field)
+}
+
+/// The items of the list that the row of these bytes is, one at a time.
+pub(crate) fn decode_each<T: Decode<()>>(bytes: &[u8]) -> Result<Items<'_, T>, RowError> {
+    let body = body(bytes)?;
+    let (left, read) = decode_front(body)?;
+    Ok(Items { left, rest: &body[read..], item: PhantomData })
+}
+
+/// See [`decode_each`]. Ends with the first error.
+pub(crate) struct Items<'a, T> {
+    left: u64,
+    rest: &'a [u8],
+    item: PhantomData<T>,
+}
+
+impl<T> Items<'_, T> {
+    /// How many are to come, as the row says.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+}
+
+impl<T: Decode<()>> Iterator for Items<'_, T> {
+    type Item = Result<T, RowError>;
+
+    fn next(&mut self) -> Option<Result<T, RowError>> {
+        let Some(left) = self.left.checked_sub(1) else {
+            let rest = std::mem::take(&mut self.rest);
+            return (!rest.is_empty()).then_some(Err(RowError::Trailing { left: rest.len() }));
+        };
+        match decode_front(self.rest) {
+            Ok((item, read)) => {
+                (self.left, self.rest) = (left, &self.rest[read..]);
+                Some(Ok(item))
+            }
+            Err(error) => {
+                (self.left, self.rest) = (0, &[]);
+                Some(Err(error))
+            }
+        }
+    }
 }
 
 fn body(bytes: &[u8]) -> Result<&[u8], RowError> {
@@ -119,6 +163,19 @@ mod tests {
         bytes[0] = SCHEMA_VERSION + 1;
         assert_eq!(decode::<Row>(&bytes), Err(RowError::Version { found: SCHEMA_VERSION + 1 }));
         assert_eq!(decode::<Row>(&[]), Err(RowError::Empty));
+    }
+
+    #[test]
+    fn items_of_a_row_one_at_a_time_are_those_of_the_whole() {
+        let rows = vec![row(), Row { number: 8, ..row() }];
+        let mut bytes = encode(&rows).unwrap();
+        let each = |bytes: &[u8]| decode_each::<Row>(bytes).unwrap().collect::<Vec<_>>();
+        assert_eq!(decode_each::<Row>(&bytes).unwrap().left(), 2);
+        assert_eq!(each(&bytes).into_iter().collect::<Result<Vec<_>, _>>().unwrap(), rows);
+        let cut = each(&bytes[..bytes.len() - 1]);
+        assert!(matches!(&cut[..], [Ok(_), Err(RowError::Undecodable { .. })]), "{cut:?}");
+        bytes.push(0);
+        assert_eq!(each(&bytes).last(), Some(&Err(RowError::Trailing { left: 1 })));
     }
 
     #[test]

@@ -340,7 +340,7 @@ impl Restoring {
             }
             TICKETS | BATCH_TICKETS => ticket::restore(&mut into.channel, bytes)?,
             LOCATORS => into.locators.restore(page, bytes, digest)?,
-            PUSHES => into.sends.restore_page(page as usize, codec::decode(bytes)?),
+            PUSHES => into.sends.restore(page as usize, bytes, digest)?,
             BULKS => match codec::decode::<Option<_>>(bytes)? {
                 Some(row) => into.sends.restore_bulk(page as usize, row),
                 None => false,

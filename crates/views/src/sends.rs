@@ -10,6 +10,7 @@ use bincode::{Decode, Encode};
 use roaring::RoaringBitmap;
 
 use crate::{
+    codec::{self, RowError},
     paged::{Page, Paged},
     rows::PUSHES,
 };
@@ -107,6 +108,8 @@ pub(crate) struct Sends {
     pushes: usize,
     /// By page: the revision of its first push.
     firsts: Vec<u64>,
+    /// Of the newest push.
+    newest_revision: u64,
     /// By friend number: place of the newest push.
     newest: Vec<u32>,
     bulks: Vec<Bulk>,
@@ -131,6 +134,7 @@ impl Sends {
         }
         let before = std::mem::replace(&mut self.newest[slot], self.pushes as u32);
         self.pushes += 1;
+        self.newest_revision = revision;
         self.cost_won = self.cost_won.saturating_add(unit_price_won);
         before
     }
@@ -228,29 +232,36 @@ impl Sends {
             unit_price_won: bulk.unit_price_won,
             excluded_without_consent: bulk.excluded_without_consent,
             excluded_blocked: bulk.excluded_blocked,
-            audience: crate::codec::bitmap_bytes(&bulk.audience),
+            audience: codec::bitmap_bytes(&bulk.audience),
         })
     }
 
-    /// Takes the next page back. False if it cannot be the next.
-    pub(crate) fn restore_page(&mut self, number: usize, page: PushPage) -> bool {
-        if number * PAGE != self.pushes || !(1..=PAGE).contains(&page.pushes.len()) {
-            return false;
+    /// Takes the next page back, whose row this is and stands on disk under its digest. A full one is read when it is asked for.
+    /// False if it cannot be the next.
+    pub(crate) fn restore(&mut self, number: usize, row: &[u8], digest: u64) -> Result<bool, RowError> {
+        let mut pushes = codec::decode_each::<Push>(row)?;
+        let len = pushes.left();
+        if number * PAGE != self.pushes || !(1..=PAGE as u64).contains(&len) {
+            return Ok(false);
         }
-        let mut newest =
-            self.pushes.checked_sub(1).and_then(|last| self.push_at(last as u32)).map_or(0, |push| push.revision);
-        let is_sound = page.pushes.iter().all(|push| {
-            std::mem::replace(&mut newest, push.revision) < push.revision
-                && self.count_push(push.revision, push.friend, push.unit_price_won) == push.before
-        });
-        self.pages.append(page);
-        is_sound
+        let is_sound = pushes.try_fold(true, |is_sound, push| {
+            let push = push?;
+            let is_next = self.newest_revision < push.revision
+                && self.count_push(push.revision, push.friend, push.unit_price_won) == push.before;
+            Ok::<_, RowError>(is_sound && is_next)
+        })?;
+        if len == PAGE as u64 && self.pages.is_kept() {
+            self.pages.append_stored(digest);
+        } else {
+            self.pages.append(codec::decode(row)?);
+        }
+        Ok(is_sound)
     }
 
     /// Takes the next bulk send back. False if it cannot be the next.
     pub(crate) fn restore_bulk(&mut self, number: usize, row: BulkRow) -> bool {
         let newest = self.bulks.last().map_or(0, |bulk| bulk.revision);
-        let Some(audience) = crate::codec::bitmap_of(&row.audience) else { return false };
+        let Some(audience) = codec::bitmap_of(&row.audience) else { return false };
         let sound = number == self.bulks.len() && row.revision > newest;
         if sound {
             self.bulk(Bulk {
@@ -321,6 +332,21 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn pages_that_do_not_follow_each_other_are_no_index() {
+        let mut sends = Sends::default();
+        (1..=600u64).for_each(|revision| sends.push(revision, 1, 15));
+        let rows: Vec<Vec<u8>> = (0..2).map(|page| sends.pages.take(page).unwrap()).collect();
+        let restored = |pages: &[(usize, usize)]| {
+            let mut restored = Sends::default();
+            pages.iter().map(|(number, row)| restored.restore(*number, &rows[*row], 0).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(restored(&[(0, 0), (1, 1)]), [true, true]);
+        assert_eq!(restored(&[(1, 1)]), [false], "the first is missing");
+        assert_eq!(restored(&[(0, 0), (1, 0)]), [true, false], "revisions go back");
+        assert_eq!(restored(&[(0, 1)]), [false], "pushes before it are missing");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
@@ -354,11 +380,11 @@ mod tests {
             let (pages, bulks) = sends.dirty((0, 0));
             for page in pages {
                 let bytes = sends.pages.take(page).unwrap();
-                prop_assert!(restored.restore_page(page, crate::codec::decode(&bytes).unwrap()));
+                prop_assert!(restored.restore(page, &bytes, 0).unwrap());
             }
             for number in bulks {
-                let bytes = crate::codec::encode(&sends.bulk_row(number).unwrap()).unwrap();
-                prop_assert!(restored.restore_bulk(number, crate::codec::decode(&bytes).unwrap()));
+                let bytes = codec::encode(&sends.bulk_row(number).unwrap()).unwrap();
+                prop_assert!(restored.restore_bulk(number, codec::decode(&bytes).unwrap()));
             }
             prop_assert_eq!(restored.count(), sends.count());
             prop_assert_eq!(restored.cost_won(), sends.cost_won());

@@ -166,9 +166,10 @@ fn loading_and_reading_everything_keep_the_budget() {
     assert_eq!(everything(&views), folded_again(&author, usize::MAX));
 }
 
-/// At ten million events a node decoded the place of every one of them before it answered, and nearly nobody asks for an old one.
+/// At ten million events a node held the place of every one of them, and every push, before it answered, and nearly nobody asks for
+/// an old one.
 #[test]
-fn places_of_old_events_are_read_back_when_somebody_asks_for_them() {
+fn places_and_pushes_of_old_are_read_back_when_somebody_asks_for_them() {
     let author = busy_shop();
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("views");
@@ -186,7 +187,14 @@ fn places_of_old_events_are_read_back_when_somebody_asks_for_them() {
     assert_eq!(newest(&views), new);
     assert_eq!(views.resident_bytes(), loaded, "the page that is written to is there");
     assert_eq!(places(&views), old);
-    assert!(views.resident_bytes() > loaded, "the one before was on disk");
+    let placed = views.resident_bytes();
+    assert!(placed > loaded, "the one before was on disk");
+    // The shop's first 701 events are of friends, so that its third page of pushes begins at revision 1,726.
+    let push = |revision| views.with_channel("shop-0", |table| table.unwrap().send(revision).unwrap().friend_number);
+    assert_eq!(push(2_001), Some(1_299 * 7 % 700 + 1));
+    assert_eq!(views.resident_bytes(), placed, "the page that is written to is there");
+    assert_eq!(push(1_725), Some(1_023 * 7 % 700 + 1));
+    assert!(views.resident_bytes() > placed, "the one before was on disk");
     assert_eq!(everything(&views), folded_again(&author, usize::MAX));
 }
 
