@@ -34,9 +34,7 @@ pub(crate) use self::serve::serve;
 use crate::{
     core::Core,
     execute::leaderless,
-    sequencer::{
-        Admission, Asked, Caller, Expected, Full, Lane, Route, late, no_leader, out_of_order, refusing, unknown,
-    },
+    sequencer::{Admission, Asked, Caller, Expected, Full, Lane, Route, no_leader, out_of_order, refusing, unknown},
 };
 
 /// Frames between this task and the connection.
@@ -273,20 +271,11 @@ impl Sent {
     }
 }
 
+/// Of a node that forwards.
 fn overloaded(bytes: usize, full: Full) -> Problem {
-    let message = match full {
-        Full::Room(used) => {
-            format!("{used} bytes of commands are on their way to the leader and {bytes} more are too many; try again")
-        }
-        Full::Late(used) => late(used),
-        Full::Sites(used) => format!(
-            "{used} bytes of commands wait for all sites already and {bytes} more are too many; try again, or ask for no more \
-             than a quorum"
-        ),
-    };
-    Problem::new(v1::Reason::Overloaded, message)
-        .outcome(Some(Outcome::NotRecorded))
-        .retry_after(Duration::from_millis(100))
+    full.problem(bytes, |used| {
+        format!("{used} bytes of commands are on their way to the leader and {bytes} more are too many; try again")
+    })
 }
 
 fn stopping() -> Problem {

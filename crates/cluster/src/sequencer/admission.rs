@@ -12,6 +12,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use sillok_wire::{
+    errors::{Outcome, Problem},
+    v1,
+};
 use tokio::{sync::Notify, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +61,27 @@ pub(crate) enum Full {
     Sites(usize),
     /// There is room, and what is there already takes too long.
     Late(usize),
+}
+
+/// When an overloaded node is worth asking again.
+const OVERLOADED_RETRY: Duration = Duration::from_millis(100);
+
+impl Full {
+    /// OVERLOADED, certainly not recorded, to whoever came with so many bytes. `no_room`: where those are that take the room.
+    pub(crate) fn problem(self, bytes: usize, no_room: impl FnOnce(usize) -> String) -> Problem {
+        let message = match self {
+            Full::Room(used) => no_room(used),
+            Full::Late(used) => {
+                format!("{used} bytes of commands wait already, more than can be answered soon; try again")
+            }
+            Full::Sites(used) => format!(
+                "{used} bytes of commands wait for all sites already and {bytes} more are too many; try again, or ask for no \
+                 more than a quorum"
+            ),
+        };
+        let problem = Problem::new(v1::Reason::Overloaded, message);
+        problem.outcome(Some(Outcome::NotRecorded)).retry_after(OVERLOADED_RETRY)
+    }
 }
 
 /// Who asks for room.

@@ -45,7 +45,7 @@ pub(crate) use self::{
     flight::unknown,
     frame::{is_definite, refusing},
     lane::{Lane, Route},
-    queue::{LEADERLESS_RETRY, late, no_leader, out_of_order},
+    queue::{LEADERLESS_RETRY, no_leader, out_of_order},
 };
 use crate::{core::Core, fold::Folding, records::Records};
 

@@ -53,8 +53,6 @@ pub(super) struct Queued {
     pub(super) frame: Arc<Frame>,
 }
 
-/// When an overloaded node is worth asking again.
-const OVERLOADED_RETRY: Duration = Duration::from_millis(100);
 /// When a node without a leader is worth asking again: about an election.
 pub(crate) const LEADERLESS_RETRY: Duration = Duration::from_millis(200);
 
@@ -191,23 +189,11 @@ pub(crate) fn no_leader(message: impl Into<String>) -> Problem {
     Problem::new(v1::Reason::NoLeader, message).outcome(Some(Outcome::NotRecorded)).retry_after(LEADERLESS_RETRY)
 }
 
+/// Of a leader.
 fn overloaded(bytes: usize, full: Full) -> Problem {
-    let message = match full {
-        Full::Room(used) => {
-            format!("the leader holds {used} bytes of unanswered commands and takes no {bytes} more; try again")
-        }
-        Full::Late(used) => late(used),
-        Full::Sites(used) => format!(
-            "{used} bytes of commands wait for all sites already and {bytes} more are too many; try again, or ask for no more \
-             than a quorum"
-        ),
-    };
-    Problem::new(v1::Reason::Overloaded, message).outcome(Some(Outcome::NotRecorded)).retry_after(OVERLOADED_RETRY)
-}
-
-/// Of [`Full::Late`], for a person.
-pub(crate) fn late(used: usize) -> String {
-    format!("{used} bytes of commands wait already, more than can be answered soon; try again")
+    full.problem(bytes, |used| {
+        format!("the leader holds {used} bytes of unanswered commands and takes no {bytes} more; try again")
+    })
 }
 
 /// A frame behind one that was turned away.
