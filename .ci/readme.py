@@ -41,6 +41,7 @@ STARTED_WITHIN = 5.0
 MASKS = [
     (r"\x1b\[[0-9;?]*[a-zA-Z]", ""),
     (r"\b[0-9a-f]{12,}\b", "HEX"),
+    (r"--retry-key [0-9a-hjkmnp-tv-z]{26}$", "--retry-key KEY"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "TIME"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
     (r"\bposition [\d,]+", "position N"),
