@@ -79,8 +79,9 @@ struct Calls {
 }
 
 impl Lane {
-    /// A lane to a node, with its first command on it. `patience`: how long the node may be silent.
+    /// A lane to the node at this address, with its first command on it. `patience`: how long the node may be silent.
     pub(crate) fn open(
+        address: Arc<str>,
         channel: Channel,
         pool: Weak<Pool>,
         patience: Duration,
@@ -89,7 +90,7 @@ impl Lane {
         let lane = Lane { calls: Arc::default() };
         let (answer, receiver) = oneshot::channel();
         lane.calls.lock().waiting.push_back((first, answer));
-        tokio::spawn(run(lane.calls.clone(), channel, pool, patience));
+        tokio::spawn(run(lane.calls.clone(), address, channel, pool, patience));
         (lane, receiver)
     }
 
@@ -176,10 +177,10 @@ impl Stream for Frames {
 }
 
 /// One stream, until the lane is closed and all is answered, or it breaks.
-async fn run(calls: Arc<Mutex<Calls>>, channel: Channel, pool: Weak<Pool>, patience: Duration) {
+async fn run(calls: Arc<Mutex<Calls>>, address: Arc<str>, channel: Channel, pool: Weak<Pool>, patience: Duration) {
     let mut end = End { calls, status: Status::cancelled("the runtime of the stream has ended") };
-    end.status = match stream(&end.calls, channel, &pool, patience).await {
-        Ok(()) => Status::unavailable("the node ended the stream"),
+    end.status = match stream(&end.calls, &address, channel, &pool, patience).await {
+        Ok(()) => Status::unavailable(format!("{address} ended the stream")),
         Err(status) => status,
     };
 }
@@ -210,11 +211,12 @@ impl Drop for End {
 
 async fn stream(
     calls: &Arc<Mutex<Calls>>,
+    address: &str,
     channel: Channel,
     pool: &Weak<Pool>,
     patience: Duration,
 ) -> Result<(), Status> {
-    let silent = || Status::deadline_exceeded("the node gave no answer in time");
+    let silent = || Status::deadline_exceeded(format!("{address} gave no answer in time"));
     let opened = Instant::now();
     let frames = Frames { calls: calls.clone(), gathered: false };
     let response = timeout(patience, submit::open(channel, frames)).await.map_err(|_| silent())??;

@@ -62,7 +62,8 @@ impl Node {
             Some(Err(command)) => command,
             None => command,
         };
-        let (opened, outcome) = Lane::open(self.channel(), Arc::downgrade(pool), patience, command);
+        let (opened, outcome) =
+            Lane::open(Arc::clone(&self.address), self.channel(), Arc::downgrade(pool), patience, command);
         *lane = Some(opened);
         outcome
     }
