@@ -239,23 +239,25 @@ impl Sends {
     /// Takes the next page back, whose row this is and stands on disk under its digest. A full one is read when it is asked for.
     /// False if it cannot be the next.
     pub(crate) fn restore(&mut self, number: usize, row: &[u8], digest: u64) -> Result<bool, RowError> {
-        let mut pushes = codec::decode_each::<Push>(row)?;
+        let pushes = codec::decode_each::<Push>(row)?;
         let len = pushes.left();
         if number * PAGE != self.pushes || !(1..=PAGE as u64).contains(&len) {
             return Ok(false);
         }
-        let is_sound = pushes.try_fold(true, |is_sound, push| {
+        for push in pushes {
             let push = push?;
-            let is_next = self.newest_revision < push.revision
+            let follows = self.newest_revision < push.revision
                 && self.count_push(push.revision, push.friend, push.unit_price_won) == push.before;
-            Ok::<_, RowError>(is_sound && is_next)
-        })?;
+            if !follows {
+                return Ok(false);
+            }
+        }
         if len == PAGE as u64 && self.pages.is_kept() {
             self.pages.append_stored(digest);
         } else {
             self.pages.append(codec::decode(row)?);
         }
-        Ok(is_sound)
+        Ok(true)
     }
 
     /// Takes the next bulk send back. False if it cannot be the next.
