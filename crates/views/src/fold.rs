@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use sillok_domain::Event;
 use sillok_wire::{
-    decode_payload, peek_event_kind,
+    decode_to_fold, peek_event_kind,
     records::{self, DecisionView, FEATURE_LEVEL, RecordView},
 };
 
@@ -243,7 +243,7 @@ fn read<'a>(index: u64, record: &RecordView<'a>, events: &mut Vec<Event>) -> Res
         let decision = decision.map_err(|error| FoldError::Malformed { index, reason: error.to_string() })?;
         let start = events.len();
         for (nth, payload) in decision.events.iter().enumerate() {
-            let event = decode_payload(payload).map_err(|error| FoldError::UnknownEvent {
+            let event = decode_to_fold(payload).map_err(|error| FoldError::UnknownEvent {
                 index,
                 channel_id: decision.channel_id.to_owned(),
                 revision: decision.first_revision + nth as u64,

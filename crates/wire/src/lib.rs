@@ -63,8 +63,8 @@ pub use event::{event_to_proto, recovery_to_proto, refusal_to_proto};
 pub use fingerprint::fingerprint;
 pub use frame::{asks_for_all_sites, command_from_bytes};
 pub use payload::{
-    PayloadError, decode_payload, encode_payload, event_kind, level_of_kind, payload_from_proto, payload_to_proto,
-    peek_event_kind,
+    PayloadError, decode_payload, decode_to_fold, encode_payload, event_kind, level_of_kind, payload_from_proto,
+    payload_to_proto, peek_event_kind,
 };
 pub use raw::{RawCodec, RawEncoder};
 pub use receipt::{Outcome, Place, answer, receipt, refused_to_proto, validated};

@@ -10,6 +10,7 @@ use sillok_domain::{Attribute, Consent, Event, FriendSource, TimeWindow};
 use crate::{
     audience,
     command::{attribute, rule_from_proto, rule_to_proto},
+    records::Push,
     time, v1,
     v1::payload::Event as P,
 };
@@ -271,6 +272,17 @@ pub fn payload_from_proto(payload: v1::Payload) -> Result<Event, PayloadError> {
 /// [`PayloadError`] where this version cannot take them for an event.
 pub fn decode_payload(bytes: &[u8]) -> Result<Event, PayloadError> {
     payload_from_proto(v1::Payload::decode(bytes)?)
+}
+
+/// As [`decode_payload`], for whoever folds: the text of a push, which no state holds, is checked and left out.
+///
+/// # Errors
+/// [`PayloadError`] where this version cannot take them for an event.
+pub fn decode_to_fold(bytes: &[u8]) -> Result<Event, PayloadError> {
+    match Push::read(bytes) {
+        Some(push) => Ok(push.to_fold()),
+        None => decode_payload(bytes),
+    }
 }
 
 /// As [`payload_from_proto`], for a fact that comes from outside, with the digest that came with its audience: only the

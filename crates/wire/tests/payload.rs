@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use prost::Message as _;
+use sillok_domain::Event;
 use sillok_wire::{
-    PayloadError, decode_payload, encode_payload, event_kind, json, payload_from_proto, payload_to_proto,
-    peek_event_kind, v1,
+    PayloadError, decode_payload, decode_to_fold, encode_payload, event_kind, json, payload_from_proto,
+    payload_to_proto, peek_event_kind, v1,
 };
 use support::{any_event, golden, samples};
 
@@ -43,6 +44,89 @@ proptest! {
         let cut = &bytes[..cut.index(bytes.len())];
         prop_assert_ne!(decode_payload(cut), Ok(event));
     }
+}
+
+/// What folding is given of these bytes, by way of the generated code.
+fn without_text(bytes: &[u8]) -> Result<Event, PayloadError> {
+    let mut event = decode_payload(bytes)?;
+    if let Event::PushAccepted { text, .. } = &mut event {
+        text.clear();
+    }
+    Ok(event)
+}
+
+fn any_push() -> impl Strategy<Value = Event> {
+    (any::<u32>(), "\\PC{0,200}", any::<bool>(), any::<i64>()).prop_map(
+        |(friend_number, text, is_ad, unit_price_won)| Event::PushAccepted {
+            friend_number,
+            text,
+            is_ad,
+            unit_price_won,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn folding_is_given_what_the_generated_code_gives_but_the_text(
+        event in prop_oneof![any_event(), any_push(), any_push()],
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..3u8, any::<u8>()), 0..3),
+    ) {
+        let mut bytes = Vec::new();
+        encode_payload(&event, &mut bytes);
+        prop_assert_eq!(decode_to_fold(&bytes), without_text(&bytes));
+        for (at, change, byte) in changes {
+            let at = at.index(bytes.len() + 1);
+            match change {
+                0 => bytes.insert(at, byte),
+                1 => bytes.truncate(at),
+                _ if at < bytes.len() => bytes[at] = byte,
+                _ => {}
+            }
+        }
+        match (decode_to_fold(&bytes), without_text(&bytes)) {
+            // Where the generated code reads bytes that nobody writes, the text may stay.
+            (Ok(Event::PushAccepted { friend_number, is_ad, unit_price_won, .. }), expected) => {
+                let text = String::new();
+                prop_assert_eq!(Ok(Event::PushAccepted { friend_number, text, is_ad, unit_price_won }), expected);
+            }
+            (given, expected) => prop_assert_eq!(given, expected),
+        }
+    }
+}
+
+/// Parts of a push in any order and number, each of them sound: a later number replaces the first, personal data is merged.
+#[test]
+fn a_push_in_pieces_is_folded_as_the_generated_code_reads_it() {
+    let push = |parts: &[&[u8]]| [&[0xe2, 0x03, parts.concat().len() as u8][..], &parts.concat()].concat();
+    let (one, two): (&[u8], &[u8]) = (&[0x08, 1], &[0x08, 0x82, 0x80, 0x80, 0x80, 0x10]);
+    let text: &[u8] = &[0x22, 5, 0x0a, 3, 0x1a, 1, b'a'];
+    let cleared: &[u8] = &[0x22, 5, 0x0a, 3, 0x22, 1, b'k'];
+    let sealed: &[u8] = &[0x22, 2, 0x12, 0];
+    let cases: [&[&[u8]]; 9] = [
+        &[text],
+        &[text, one, two],
+        &[text, text],
+        &[text, cleared],
+        &[cleared],
+        &[sealed],
+        &[one],
+        &[&[0x10, 7, 0x18, 5], text],
+        &[text, &[0x7a, 0]],
+    ];
+    for parts in cases {
+        let bytes = push(parts);
+        let folded = decode_to_fold(&bytes).map(|event| match event {
+            Event::PushAccepted { friend_number, is_ad, unit_price_won, .. } => {
+                Event::PushAccepted { friend_number, text: String::new(), is_ad, unit_price_won }
+            }
+            other => other,
+        });
+        assert_eq!(folded, without_text(&bytes), "{bytes:x?}");
+    }
+    let twice = [push(&[text]), push(&[text])].concat();
+    assert!(decode_to_fold(&twice).is_ok() && decode_payload(&twice).is_ok(), "oneof fields are merged");
 }
 
 #[test]

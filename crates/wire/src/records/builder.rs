@@ -6,6 +6,7 @@ use sillok_domain::{Event, Refusal, UnixNanos, command::ImportedEvent};
 
 use super::{
     peek::{ACCEPTED_AT, DECISIONS, FEATURE_LEVEL, FIRST_SEQUENCE, KEY_HASHES, PREDECESSOR},
+    push::Push,
     view,
 };
 use crate::{Submission, payload::event_level, payload_to_proto, receipt::refused_to_proto, record};
@@ -174,7 +175,10 @@ fn encode_decision(decision: &NewDecision<'_>, to: &mut Vec<u8>) {
         NewOutcome::Events { first_revision, events } => {
             number_field(view::FIRST_REVISION, first_revision, to);
             for event in events {
-                message_field(view::EVENTS, &payload_to_proto(event), to);
+                match Push::of(event) {
+                    Some(push) => push.append(view::EVENTS, to),
+                    None => message_field(view::EVENTS, &payload_to_proto(event), to),
+                }
             }
         }
         NewOutcome::Refused(refusal) => message_field(view::REFUSED, &refused_to_proto(refusal), to),
@@ -202,27 +206,31 @@ fn encode_decision(decision: &NewDecision<'_>, to: &mut Vec<u8>) {
     }
 }
 
-fn message_field(number: u32, message: &impl prost::Message, to: &mut Vec<u8>) {
+/// Key and length of a field of so many bytes, which are to follow.
+pub(super) fn header(number: u32, bytes: usize, to: &mut Vec<u8>) {
     encode_key(number, WireType::LengthDelimited, to);
-    encode_varint(message.encoded_len() as u64, to);
+    encode_varint(bytes as u64, to);
+}
+
+fn message_field(number: u32, message: &impl prost::Message, to: &mut Vec<u8>) {
+    header(number, message.encoded_len(), to);
     message.encode_raw(to);
 }
 
 fn bytes_field(number: u32, bytes: &[u8], to: &mut Vec<u8>) {
-    encode_key(number, WireType::LengthDelimited, to);
-    encode_varint(bytes.len() as u64, to);
+    header(number, bytes.len(), to);
     to.extend_from_slice(bytes);
 }
 
 /// Left out where it is empty, as proto3 has it.
-fn text_field(number: u32, text: &str, to: &mut Vec<u8>) {
+pub(super) fn text_field(number: u32, text: &str, to: &mut Vec<u8>) {
     if !text.is_empty() {
         bytes_field(number, text.as_bytes(), to);
     }
 }
 
 /// Left out where it is 0, as proto3 has it.
-fn number_field(number: u32, value: u64, to: &mut Vec<u8>) {
+pub(super) fn number_field(number: u32, value: u64, to: &mut Vec<u8>) {
     if value != 0 {
         encode_key(number, WireType::Varint, to);
         encode_varint(value, to);

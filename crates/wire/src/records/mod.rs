@@ -14,6 +14,7 @@
 
 mod builder;
 pub(crate) mod peek;
+mod push;
 mod recovery;
 mod view;
 
@@ -27,6 +28,7 @@ pub use builder::{NewDecision, NewOutcome, RecordBuilder};
 pub use peek::{
     header as peek_header, key_hashes as peek_key_hashes, positions as count_positions, predecessor as peek_predecessor,
 };
+pub(crate) use push::Push;
 pub use recovery::{peek as peek_recovery, record as recovery_record};
 pub use view::{DecisionView, Decisions, RecordView};
 

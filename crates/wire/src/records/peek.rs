@@ -160,20 +160,25 @@ impl<'a> Value<'a> {
 }
 
 /// The next field of a message and its value; `None` at its end.
+#[inline]
 pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
-    if rest.is_empty() {
-        return Ok(None);
-    }
-    let (number, wire_type) = decode_key(rest)?;
+    let Some((&first, after)) = rest.split_first() else { return Ok(None) };
+    let (number, wire_type) = if (0x08..0x80).contains(&first) {
+        // A key of one byte, which nearly all of them are.
+        *rest = after;
+        (u32::from(first >> 3), WireType::try_from(u64::from(first & 7))?)
+    } else {
+        decode_key(rest)?
+    };
     let value = match wire_type {
-        WireType::Varint => Value::Varint(decode_varint(rest)?),
+        WireType::Varint => Value::Varint(varint(rest)?),
         WireType::SixtyFourBit => {
             let (bytes, after) = rest.split_first_chunk::<8>().ok_or_else(underflow)?;
             *rest = after;
             Value::Fixed(u64::from_le_bytes(*bytes))
         }
         WireType::LengthDelimited => {
-            let length = usize::try_from(decode_varint(rest)?).map_err(|_| underflow())?;
+            let length = usize::try_from(varint(rest)?).map_err(|_| underflow())?;
             let (bytes, after) = rest.split_at_checked(length).ok_or_else(underflow)?;
             *rest = after;
             Value::Bytes(bytes)
@@ -184,6 +189,18 @@ pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<(u32, Value<'
         }
     };
     Ok(Some((number, value)))
+}
+
+/// prost's, with one byte looked at in place: lengths and numbers are small.
+#[inline]
+fn varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
+    match rest.split_first() {
+        Some((&byte, after)) if byte < 0x80 => {
+            *rest = after;
+            Ok(u64::from(byte))
+        }
+        _ => decode_varint(rest),
+    }
 }
 
 /// The fields of a message, up to the first that cannot be read.
