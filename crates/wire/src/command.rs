@@ -10,7 +10,7 @@ use sillok_domain::{
 use crate::{fingerprint, payload, records, time, v1};
 
 /// What `wait_at_most` is where the client says nothing.
-const WAIT_DEFAULT: Duration = Duration::from_secs(5);
+pub(crate) const WAIT_DEFAULT: Duration = Duration::from_secs(5);
 /// The longest `wait_at_most`.
 const WAIT_LONGEST: Duration = Duration::from_secs(60);
 

@@ -38,9 +38,14 @@ pub(crate) fn reduced(command: &mut v1::Command, context: Option<&v1::CommandCon
     if let Some(place) = command.context_mut() {
         *place = Some(kept);
     }
+    of(|bytes| command.encode_raw(bytes))
+}
+
+/// Of a reduced command, which `encode` appends.
+pub(crate) fn of(encode: impl FnOnce(&mut Vec<u8>)) -> [u8; 16] {
     let hash = SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
-        command.encode_raw(scratch);
+        encode(scratch);
         let hash = blake3::hash(scratch);
         if scratch.capacity() > SCRATCH_BYTES {
             *scratch = Vec::new();

@@ -6,8 +6,8 @@ use prost::{Message, bytes::Bytes};
 
 use crate::{
     command::{Malformed, Submission, command_from_proto},
-    records::peek::{Value, fields},
-    v1,
+    fields::{Value, fields},
+    send_push, v1,
 };
 
 /// `sillok.v1.SubmitRequest`: at most 4,096 commands and 2 MiB.
@@ -46,6 +46,9 @@ pub struct ExecuteRequest {
 /// # Errors
 /// [`Malformed`], also where the bytes are no command at all.
 pub fn command_from_bytes(command: Bytes) -> Result<Submission, Malformed> {
+    if let Some(submission) = send_push::submission(&command) {
+        return Ok(submission);
+    }
     match v1::Command::decode(command) {
         Ok(command) => command_from_proto(command),
         Err(error) => Err(Malformed::undecodable(&error)),

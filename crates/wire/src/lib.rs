@@ -17,6 +17,7 @@ mod command;
 mod durability;
 pub mod errors;
 mod event;
+mod fields;
 mod fingerprint;
 mod frame;
 pub mod json;
@@ -24,6 +25,7 @@ mod payload;
 mod raw;
 mod receipt;
 pub mod records;
+mod send_push;
 mod time;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+use prost::Message as _;
 use sillok_domain::Intent;
-use sillok_wire::{command_from_proto, command_name, fingerprint, json, records, v1};
+use sillok_wire::{command_from_bytes, command_from_proto, command_name, fingerprint, json, records, v1};
 
 fn context() -> v1::CommandContext {
     v1::CommandContext { retry_key: "k-1".into(), actor: "shop".into(), ..Default::default() }
@@ -52,6 +54,99 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((submission.wait, submission.wait_at_most), (v1::Wait::Quorum, Duration::from_secs(5)));
     assert_eq!(submission.command.context.expected_revision, None);
     assert_eq!(submission.command.context.occurred_at, None);
+}
+
+/// A quarter of them with something that few clients send.
+fn any_context() -> impl Strategy<Value = v1::CommandContext> {
+    let plain = ("[ -~]{0,66}", "[ -~]{0,3}", 0..4i32).prop_map(|(retry_key, actor, wait)| v1::CommandContext {
+        retry_key,
+        actor,
+        wait,
+        ..Default::default()
+    });
+    let rare = (0..3u64, any::<bool>(), any::<bool>(), prop::option::of(any::<i64>()), prop::option::of(0..70i64));
+    (plain, prop::option::weighted(0.25, rare)).prop_map(|(plain, rare)| match rare {
+        None => plain,
+        Some((expected_revision, validate_only, backfill, occurred_at, wait)) => v1::CommandContext {
+            expected_revision,
+            validate_only,
+            backfill,
+            occurred_at: occurred_at.map(sillok_wire::timestamp),
+            wait_at_most: wait.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+            ..plain
+        },
+    })
+}
+
+fn any_push() -> impl Strategy<Value = v1::Command> {
+    let body = ("\\PC{0,200}", any::<bool>(), any::<i64>()).prop_map(|(text, is_ad, unit_price_won)| v1::MessageBody {
+        text,
+        is_ad,
+        unit_price_won,
+    });
+    let often = |one| prop::option::weighted(0.95, one);
+    (often(any_context().boxed()), "[a-z0-9-]{0,66}", "\\PC{0,40}", prop::option::weighted(0.95, body)).prop_map(
+        |(context, channel_id, user_key, body)| v1::SendPushRequest { context, channel_id, user_key, body }.into(),
+    )
+}
+
+/// By way of the generated code.
+fn generated(bytes: &[u8]) -> Option<String> {
+    v1::Command::decode(bytes).ok().map(|command| format!("{:?}", command_from_proto(command)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn a_push_is_read_as_the_generated_code_reads_it(
+        command in any_push(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..3u8, any::<u8>()), 0..3),
+    ) {
+        let mut bytes = command.encode_to_vec();
+        prop_assert_eq!(Some(format!("{:?}", command_from_bytes(bytes.clone().into()))), generated(&bytes));
+        for (at, change, byte) in changes {
+            let at = at.index(bytes.len() + 1);
+            match change {
+                0 => bytes.insert(at, byte),
+                1 => bytes.truncate(at),
+                _ if at < bytes.len() => bytes[at] = byte,
+                _ => {}
+            }
+        }
+        let read = command_from_bytes(bytes.clone().into());
+        match generated(&bytes) {
+            Some(expected) => prop_assert_eq!(format!("{read:?}"), expected),
+            None => prop_assert_eq!(&read.unwrap_err().violations[0].field, "command"),
+        }
+    }
+}
+
+/// Parts in any order and number, each of them sound: a later text replaces the first, messages are merged.
+#[test]
+fn a_push_in_pieces_is_read_as_the_generated_code_reads_it() {
+    let part = |key: u8, bytes: &[u8]| [&[key, bytes.len() as u8], bytes].concat();
+    let key = part(0x0a, b"k");
+    let (context, other_context) = (part(0x0a, &key), part(0x0a, &part(0x12, b"actor")));
+    let (body, other_body) = (part(0x22, &part(0x0a, b"text")), part(0x22, &[0x18, 5]));
+    let (channel, other_channel) = (part(0x12, b"chungju"), part(0x12, b"jeonju"));
+    let user = part(0x1a, b"u");
+    let cases: [&[&[u8]]; 8] = [
+        &[&context, &channel, &user, &body],
+        &[&body, &user, &channel, &context],
+        &[&context, &channel, &other_channel, &user, &body],
+        &[&context, &other_context, &channel, &user, &body],
+        &[&context, &channel, &user, &body, &other_body],
+        &[&context, &channel, &user, &body, &[0x7a, 0]],
+        &[&context, &channel, &user],
+        &[&channel, &user, &body],
+    ];
+    for parts in cases {
+        let bytes = [&[0xe2, 0x03, parts.concat().len() as u8][..], &parts.concat()].concat();
+        let read = format!("{:?}", command_from_bytes(bytes.clone().into()));
+        assert_eq!(Some(read), generated(&bytes), "{bytes:x?}");
+        let twice = [&bytes[..], &bytes].concat();
+        assert_eq!(Some(format!("{:?}", command_from_bytes(twice.clone().into()))), generated(&twice));
+    }
 }
 
 #[test]

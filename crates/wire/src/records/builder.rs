@@ -9,7 +9,14 @@ use super::{
     push::Push,
     view,
 };
-use crate::{Submission, payload::event_level, payload_to_proto, receipt::refused_to_proto, record};
+use crate::{
+    Submission,
+    fields::{bytes_field, message_field, number_field, text_field},
+    payload::event_level,
+    payload_to_proto,
+    receipt::refused_to_proto,
+    record,
+};
 
 /// What became of one command, borrowed from those who decided it.
 #[derive(Debug, Clone, Copy)]
@@ -203,36 +210,5 @@ fn encode_decision(decision: &NewDecision<'_>, to: &mut Vec<u8>) {
         to.truncate(at);
         encode_varint(length as u64, to);
         to.extend_from_slice(&body);
-    }
-}
-
-/// Key and length of a field of so many bytes, which are to follow.
-pub(super) fn header(number: u32, bytes: usize, to: &mut Vec<u8>) {
-    encode_key(number, WireType::LengthDelimited, to);
-    encode_varint(bytes as u64, to);
-}
-
-fn message_field(number: u32, message: &impl prost::Message, to: &mut Vec<u8>) {
-    header(number, message.encoded_len(), to);
-    message.encode_raw(to);
-}
-
-fn bytes_field(number: u32, bytes: &[u8], to: &mut Vec<u8>) {
-    header(number, bytes.len(), to);
-    to.extend_from_slice(bytes);
-}
-
-/// Left out where it is empty, as proto3 has it.
-pub(super) fn text_field(number: u32, text: &str, to: &mut Vec<u8>) {
-    if !text.is_empty() {
-        bytes_field(number, text.as_bytes(), to);
-    }
-}
-
-/// Left out where it is 0, as proto3 has it.
-pub(super) fn number_field(number: u32, value: u64, to: &mut Vec<u8>) {
-    if value != 0 {
-        encode_key(number, WireType::Varint, to);
-        encode_varint(value, to);
     }
 }

@@ -13,7 +13,7 @@
 //! never a re-encoding.
 
 mod builder;
-pub(crate) mod peek;
+mod peek;
 mod push;
 mod recovery;
 mod view;

@@ -1,13 +1,9 @@
 //! A push to one friend and its bytes, written by hand: most events are pushes, and each is encoded at the leader and
 //! folded at every node. What the generated code gives and takes is the measure (`tests/payload.rs`).
 
-use prost::encoding::{encoded_len_varint, key_len};
 use sillok_domain::Event;
 
-use super::{
-    builder::{header, number_field, text_field},
-    peek::{Value, next_field},
-};
+use crate::fields::{Value, field_len, header, next_field, number_field, number_len, only, text_field, text_len};
 
 /// Field of `sillok.v1.Payload`.
 const PUSH_ACCEPTED: u32 = 60;
@@ -72,7 +68,7 @@ impl<'a> Push<'a> {
 
     /// Appends `sillok.v1.Payload`, as this field of what is being written.
     pub(crate) fn append(&self, field: u32, to: &mut Vec<u8>) {
-        let plain = if self.text.is_empty() { 0 } else { field_len(TEXT, self.text.len()) };
+        let plain = text_len(TEXT, self.text);
         let personal = field_len(PLAIN, plain);
         let price = self.unit_price_won as u64;
         let push = number_len(FRIEND_NUMBER, u64::from(self.friend_number))
@@ -88,21 +84,4 @@ impl<'a> Push<'a> {
         header(PLAIN, plain, to);
         text_field(TEXT, self.text, to);
     }
-}
-
-/// What this field holds, where it is all there is.
-fn only(number: u32, mut message: &[u8]) -> Option<&[u8]> {
-    match next_field(&mut message).ok()?? {
-        (found, Value::Bytes(bytes)) if found == number && message.is_empty() => Some(bytes),
-        _ => None,
-    }
-}
-
-fn field_len(number: u32, bytes: usize) -> usize {
-    key_len(number) + encoded_len_varint(bytes as u64) + bytes
-}
-
-/// 0 where it is left out.
-fn number_len(number: u32, value: u64) -> usize {
-    if value == 0 { 0 } else { key_len(number) + encoded_len_varint(value) }
 }

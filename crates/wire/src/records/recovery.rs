@@ -6,9 +6,9 @@ use sillok_domain::UnixNanos;
 
 use super::{
     FIRST_LEVEL, RecordError, encode,
-    peek::{RECOVERY, front, next_field},
+    peek::{RECOVERY, front},
 };
-use crate::record;
+use crate::{fields::next_field, record};
 
 /// The record that goes on from `predecessor`. It takes no position: `first_sequence` is that of the next record too.
 ///

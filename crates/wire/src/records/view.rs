@@ -4,9 +4,9 @@ use smallvec::SmallVec;
 
 use super::{
     RecordError, RecordHeader,
-    peek::{DECISIONS, Front, front, next_field},
+    peek::{DECISIONS, Front, front},
 };
-use crate::{command::IMPORT_EVENTS, record};
+use crate::{command::IMPORT_EVENTS, fields::next_field, record};
 
 /// Field numbers of `sillok.record.v1.Decision`.
 pub(super) const CHANNEL_ID: u32 = 1;
