@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .extern_path(".sillok.v1.Durability", "crate::durability::Durability")
         .extern_path(".sillok.v1.SubmitRequest", "crate::frame::SubmitRequest")
+        .extern_path(".sillok.v1.SubmitResponse", "crate::frame::SubmitResponse")
         .extern_path(".sillok.peer.v1.ExecuteRequest", "crate::frame::ExecuteRequest")
         .compile_fds(all)?;
     Ok(())

@@ -132,7 +132,7 @@ impl fmt::Debug for Sites {
 }
 
 /// How long the length before a body is, and the body, where all of it lies here.
-fn whole(bytes: &[u8]) -> Option<(usize, &[u8])> {
+pub(crate) fn whole(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut rest = bytes;
     let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
     Some((bytes.len() - rest.len(), rest.get(..length)?))

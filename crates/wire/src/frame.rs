@@ -2,10 +2,15 @@
 //! what waits decoded is many small pieces that have left the processor's caches by the time they are looked at. A node that does
 //! not lead never decodes one.
 
-use prost::{Message, bytes::Bytes};
+use prost::{
+    DecodeError, Message,
+    bytes::{Buf, BufMut, Bytes},
+    encoding::{DecodeContext, WireType, message, skip_field},
+};
 
 use crate::{
     command::{Malformed, Submission, command_from_proto},
+    durability::whole,
     fields::{Value, fields},
     send_push, v1,
 };
@@ -21,6 +26,58 @@ pub struct SubmitRequest {
 impl FromIterator<v1::Command> for SubmitRequest {
     fn from_iter<I: IntoIterator<Item = v1::Command>>(commands: I) -> SubmitRequest {
         SubmitRequest { commands: commands.into_iter().map(|command| command.encode_to_vec().into()).collect() }
+    }
+}
+
+/// `sillok.v1.SubmitResponse`, written by hand: a frame has a thousand answers of thirty small pieces each, which are cheaper to put
+/// into plain bytes, and to take out of them, than into and out of what a connection buffers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SubmitResponse {
+    /// In the order of the commands.
+    pub answers: Vec<v1::Answer>,
+}
+
+/// Field number in the contract.
+const ANSWERS: u32 = 1;
+/// What an answer takes, about.
+const ANSWER_BYTES: usize = 96;
+
+impl Message for SubmitResponse {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        let mut bytes = Vec::with_capacity(self.answers.len() * ANSWER_BYTES);
+        for answer in &self.answers {
+            message::encode(ANSWERS, answer, &mut bytes);
+        }
+        buffer.put_slice(&bytes);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        if tag != ANSWERS {
+            return skip_field(wire_type, tag, buffer, context);
+        }
+        if wire_type == WireType::LengthDelimited
+            && let Some((head, body)) = whole(buffer.chunk())
+        {
+            self.answers.push(v1::Answer::decode(body)?);
+            let read = head + body.len();
+            buffer.advance(read);
+            return Ok(());
+        }
+        message::merge_repeated(wire_type, &mut self.answers, buffer, context)
+    }
+
+    fn encoded_len(&self) -> usize {
+        message::encoded_len_repeated(ANSWERS, &self.answers)
+    }
+
+    fn clear(&mut self) {
+        self.answers.clear();
     }
 }
 
@@ -94,6 +151,52 @@ mod tests {
         lane: u64,
         #[prost(bool, tag = "4")]
         lane_ended: bool,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct GeneratedAnswers {
+        #[prost(message, repeated, tag = "1")]
+        answers: Vec<v1::Answer>,
+    }
+
+    #[test]
+    fn answers_are_the_message_of_the_contract_however_the_bytes_lie() {
+        let receipt = v1::Receipt {
+            revision: 300,
+            position: Some(v1::Position { log: 1, sequence: u64::MAX, term: 1 }),
+            accepted_at: Some(crate::timestamp(-5)),
+            detail: Some(v1::receipt::Detail::Friend(v1::FriendDetail { friend_number: 7 })),
+            ..Default::default()
+        };
+        let answer = |outcome| v1::Answer { outcome: Some(outcome) };
+        let answers = vec![
+            answer(v1::answer::Outcome::Receipt(receipt)),
+            v1::Answer::default(),
+            answer(v1::answer::Outcome::Error(tonic_types::Status {
+                code: 9,
+                message: "아니오".repeat(60),
+                details: vec![],
+            })),
+        ];
+        for answers in [&answers[..0], &answers[..1], &answers] {
+            let generated = GeneratedAnswers { answers: answers.to_vec() };
+            let ours = SubmitResponse { answers: answers.to_vec() };
+            let bytes = generated.encode_to_vec();
+            assert_eq!((ours.encoded_len(), ours.encode_to_vec()), (bytes.len(), bytes.clone()));
+            for cut in 0..=bytes.len() {
+                let (one, two) = bytes.split_at(cut);
+                assert_eq!(SubmitResponse::decode(one.chain(two)).unwrap(), ours, "in two pieces, of {cut} bytes");
+                let expected = GeneratedAnswers::decode(one).map(|read| read.answers);
+                assert_eq!(
+                    SubmitResponse::decode(one).map(|read| read.answers).ok(),
+                    expected.ok(),
+                    "{cut} bytes of it"
+                );
+            }
+        }
+        let later = [&[0x12, 1, 9][..], &GeneratedAnswers { answers: answers.clone() }.encode_to_vec()].concat();
+        assert_eq!(SubmitResponse::decode(&*later).unwrap(), SubmitResponse { answers }, "a field that came later");
+        assert!(SubmitResponse::decode(&[0x08, 1][..]).is_err(), "of another wire type");
     }
 
     fn push(context: Option<v1::CommandContext>) -> v1::Command {

@@ -36,7 +36,7 @@ mod proto {
             tonic::include_proto!("sillok.v1");
             pub use crate::{
                 durability::{Durability, Sites},
-                frame::SubmitRequest,
+                frame::{SubmitRequest, SubmitResponse},
             };
         }
         pub mod peer {
