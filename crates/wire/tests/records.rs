@@ -144,6 +144,36 @@ fn proto(decisions: &[Decided], predecessor: [u8; 32], first_sequence: u64, acce
     }
 }
 
+/// Lengths of decisions that take one byte, two, three and four.
+#[test]
+fn a_decision_of_any_length_stands_in_its_place() {
+    let decided = |text_bytes| Decided {
+        channel_id: "jeonju".to_owned(),
+        retry_key: "k".to_owned(),
+        fingerprint: [1; 16],
+        actor: String::new(),
+        occurred_at: None,
+        backfill: false,
+        command_kind: 60,
+        first_revision: 1,
+        outcome: Ok(vec![Event::PushAccepted {
+            friend_number: 1,
+            text: "x".repeat(text_bytes),
+            is_ad: false,
+            unit_price_won: 15,
+        }]),
+        imported: false,
+    };
+    let decisions: Vec<Decided> =
+        [0, 60, 70, 80, 200, 16_300, 16_330, 20_000, 3_000_000, 200, 0].into_iter().map(decided).collect();
+    let mut builder = RecordBuilder::new();
+    for decision in &decisions {
+        decision.push(&mut builder);
+    }
+    let built = builder.finish(&[0; 32], 1, 5);
+    assert!(built == records::encode(&proto(&decisions, [0; 32], 1, 5)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -47,6 +47,15 @@ impl Frame {
         self.ends.len() >= options.frame_commands || self.bytes.len() >= options.frame_bytes
     }
 
+    /// An empty one, with room for as much.
+    fn next(&self) -> Frame {
+        Frame {
+            bytes: Vec::with_capacity(self.bytes.len()),
+            ends: Vec::with_capacity(self.ends.len()),
+            ..Frame::default()
+        }
+    }
+
     fn seal(mut self) -> Frame {
         self.frozen = std::mem::take(&mut self.bytes).into();
         self
@@ -106,7 +115,8 @@ impl Frames {
     }
 
     fn seal(&mut self) {
-        let open = std::mem::take(&mut self.open);
+        let next = self.open.next();
+        let open = std::mem::replace(&mut self.open, next);
         self.sealed.push_back(open.seal());
     }
 

@@ -124,7 +124,7 @@ impl Desk {
             evicted: 0,
             keys: HashMap::new(),
             builder: RecordBuilder::new(),
-            open: Batch::new(0),
+            open: Batch::default(),
             closed: VecDeque::new(),
             newest_record: None,
             in_flight_bytes: 0,
@@ -364,7 +364,7 @@ impl Desk {
     /// Closes the open batch: the next one is decided upon it.
     /// Says also how many decisions it holds.
     pub(super) fn close(&mut self) -> (Closed, usize) {
-        let next = Batch::new(self.open.ordinal + 1);
+        let next = self.open.next();
         let mut batch = std::mem::replace(&mut self.open, next);
         let closed = if self.builder.is_empty() {
             batch.rests_on = self.newest_record.clone();

@@ -75,8 +75,14 @@ pub(super) enum Lost {
 }
 
 impl Batch {
-    pub(super) fn new(ordinal: u64) -> Batch {
-        Batch { ordinal, ..Batch::default() }
+    /// The next one, with room for as many answers.
+    pub(super) fn next(&self) -> Batch {
+        Batch {
+            ordinal: self.ordinal + 1,
+            slots: Vec::with_capacity(self.slots.len()),
+            keys: Vec::with_capacity(self.keys.len()),
+            ..Batch::default()
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

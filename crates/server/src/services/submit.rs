@@ -118,7 +118,11 @@ async fn pump<I, F, S, B>(
                         Some(Some((size_bytes, answers))) => {
                             in_flight_bytes -= size_bytes;
                             match answers {
-                                Ok(answers) => frame.extend(answers),
+                                Ok(answers) => {
+                                    // Once, and not again with each that is ready.
+                                    frame.reserve(answers.len().max(ANSWERS_TOGETHER.saturating_sub(frame.len())));
+                                    frame.extend(answers);
+                                }
                                 Err(status) => failed = Some(status),
                             }
                         }

@@ -158,8 +158,8 @@ impl RecordBuilder {
     }
 }
 
-/// The most bytes that a varint of a length takes here: records are far below 2^28.
-const LENGTH_BYTES: usize = 4;
+/// What the length of nearly every decision takes: those of 128 bytes to 16 KiB. Others are moved to where they belong.
+const LENGTH_BYTES: usize = 2;
 
 /// Field 6 with one decision. Its length is put in afterwards: computing it beforehand would walk every event twice.
 fn encode_decision(decision: &NewDecision<'_>, to: &mut Vec<u8>) {
@@ -200,15 +200,11 @@ fn encode_decision(decision: &NewDecision<'_>, to: &mut Vec<u8>) {
     }
 
     let length = to.len() - begin;
-    let short = encoded_len_varint(length as u64);
-    if short <= LENGTH_BYTES {
-        to.copy_within(begin.., at + short);
-        to.truncate(at + short + length);
-        encode_varint(length as u64, &mut &mut to[at..at + short]);
-    } else {
-        let body = to.split_off(begin);
-        to.truncate(at);
-        encode_varint(length as u64, to);
-        to.extend_from_slice(&body);
+    let takes = encoded_len_varint(length as u64);
+    if takes != LENGTH_BYTES {
+        to.resize(at + takes.max(LENGTH_BYTES) + length, 0);
+        to.copy_within(begin..begin + length, at + takes);
+        to.truncate(at + takes + length);
     }
+    encode_varint(length as u64, &mut &mut to[at..at + takes]);
 }
