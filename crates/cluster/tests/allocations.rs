@@ -159,6 +159,6 @@ async fn an_event_costs_no_more_allocations_than_it_must() {
     let one = allocations(dir.path(), 1).await;
     let three = allocations(dir.path(), 3).await;
     println!("{one:.2} allocations an event in a node of its own, {three:.2} in three nodes together");
-    assert!(one <= 8.5, "{one:.2} in a node of its own");
-    assert!(three <= 11.0, "{three:.2} in three nodes together");
+    assert!(one <= 6.5, "{one:.2} in a node of its own");
+    assert!(three <= 6.9, "{three:.2} in three nodes together");
 }

@@ -6,10 +6,10 @@ use std::{cell::RefCell, fmt, ops::Deref, sync::Arc};
 use prost::{
     DecodeError, Message,
     bytes::{Buf, BufMut},
-    encoding::{DecodeContext, WireType, bool, decode_varint, key_len, message, skip_field},
+    encoding::{DecodeContext, WireType, bool, key_len, message, skip_field},
 };
 
-use crate::v1::SiteDurability;
+use crate::{fields::whole, v1::SiteDurability};
 
 /// Field numbers in the contract.
 const SITES: u32 = 1;
@@ -129,13 +129,6 @@ impl fmt::Debug for Sites {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self).finish()
     }
-}
-
-/// How long the length before a body is, and the body, where all of it lies here.
-pub(crate) fn whole(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut rest = bytes;
-    let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-    Some((bytes.len() - rest.len(), rest.get(..length)?))
 }
 
 impl Message for Durability {

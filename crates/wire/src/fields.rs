@@ -125,6 +125,13 @@ pub(crate) fn only(number: u32, mut message: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// How long the length before a body is, and the body, where all of it lies here.
+pub(crate) fn whole(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut rest = bytes;
+    let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+    Some((bytes.len() - rest.len(), rest.get(..length)?))
+}
+
 /// Key and length of a field of so many bytes, which are to follow.
 pub(crate) fn header(number: u32, bytes: usize, to: &mut Vec<u8>) {
     encode_key(number, WireType::LengthDelimited, to);

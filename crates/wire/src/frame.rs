@@ -10,8 +10,7 @@ use prost::{
 
 use crate::{
     command::{Malformed, Submission, command_from_proto},
-    durability::whole,
-    fields::{Value, fields},
+    fields::{Value, fields, whole},
     send_push, v1,
 };
 
