@@ -11,32 +11,34 @@ use shop::{SHOP, Shop};
 use sillok_domain::{Load as _, Selector, Statuses};
 
 const FRIENDS: u64 = 100_000;
-/// Pushes a record, as they gather under load.
-const PUSHES: u64 = 256;
+/// Pushes a record, as they gather where hundreds of calls wait, and where streams bring all they can.
+const PUSHES: [u64; 2] = [256, 4_096];
 
 fn fold(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fold");
-    group.throughput(Throughput::Elements(PUSHES));
     // Every fold leaves the views larger, as in life: records must be folded in the order in which they were decided.
     let shop = std::cell::RefCell::new(Shop::with_friends(FRIENDS));
-    group.bench_function("a record of 256 pushes", |bencher| {
-        bencher.iter_batched(
-            || {
-                let mut shop = shop.borrow_mut();
-                let pushes = shop.pushes(PUSHES);
-                shop.record(pushes)
-            },
-            |record| shop.borrow_mut().fold(&record),
-            BatchSize::PerIteration,
-        );
-    });
+    for count in PUSHES {
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(format!("a record of {count} pushes"), |bencher| {
+            bencher.iter_batched(
+                || {
+                    let mut shop = shop.borrow_mut();
+                    let pushes = shop.pushes(count);
+                    shop.record(pushes)
+                },
+                |record| shop.borrow_mut().fold(&record),
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.finish();
 }
 
 fn reads(criterion: &mut Criterion) {
     let mut shop = Shop::with_friends(FRIENDS);
     for _ in 0..400 {
-        let pushes = shop.pushes(PUSHES);
+        let pushes = shop.pushes(256);
         let record = shop.record(pushes);
         shop.fold(&record);
     }

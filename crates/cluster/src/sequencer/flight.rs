@@ -140,27 +140,18 @@ impl Batch {
             // Nothing is waited for where leadership may be gone, and acknowledgements with it.
             let wait = slot.wait.filter(|_| here.is_some() && !durability.all_sites);
             receipt.name_sites(durability);
-            wait.map(|at_most| (at, at_most))
+            wait.map(|at_most| AwaitSites { index: at, at_most })
         });
     }
 
-    fn deliver(mut self, sites: &Arc<dyn Sites>, mut each: impl FnMut(&mut Slot) -> Option<(u64, Duration)>) {
+    fn deliver(mut self, sites: &Arc<dyn Sites>, mut each: impl FnMut(&mut Slot) -> Option<AwaitSites>) {
         let mut slots = std::mem::take(&mut self.slots).into_iter();
-        let mut waits = Vec::new();
         for (frame, count) in self.runs {
-            waits.clear();
-            let answers: Vec<v1::Answer> = slots
-                .by_ref()
-                .take(count)
-                .enumerate()
-                .map(|(at, mut slot)| {
-                    if let Some((index, at_most)) = each(&mut slot) {
-                        waits.push(AwaitSites { at, index, at_most });
-                    }
-                    slot.answer
-                })
-                .collect();
-            frame.deliver(answers, &waits, sites);
+            let answers = slots.by_ref().take(count).map(|mut slot| {
+                let wait = each(&mut slot);
+                (slot.answer, wait)
+            });
+            frame.deliver(answers, sites);
         }
     }
 }

@@ -25,7 +25,8 @@ pub(crate) struct Frame {
 struct Collected {
     answers: Vec<v1::Answer>,
     expected: usize,
-    waits: Vec<AwaitSites>,
+    /// Which answers wait, and for what.
+    waits: Vec<(usize, AwaitSites)>,
     answer: Option<oneshot::Sender<Vec<v1::Answer>>>,
     /// Given back with the answer: what waits for sites takes room like anything else.
     permit: Option<Permit>,
@@ -34,8 +35,6 @@ struct Collected {
 /// An answer that is not given before every site has the entry, or time is up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AwaitSites {
-    /// Which answer of those delivered together.
-    pub(crate) at: usize,
     /// Raft index of the entry.
     pub(crate) index: u64,
     /// Beyond the quorum.
@@ -54,17 +53,18 @@ impl Frame {
         (Arc::new(Frame { collected: Mutex::new(collected), lane }), answers)
     }
 
-    /// The next answers. With the last of them the call is answered, off this thread if it waits for sites.
+    /// The next answers, each with what it waits for. With the last of them the call is answered, off this thread if any waits.
     pub(crate) fn deliver(
         &self,
-        answers: impl IntoIterator<Item = v1::Answer>,
-        waits: &[AwaitSites],
+        answers: impl IntoIterator<Item = (v1::Answer, Option<AwaitSites>)>,
         sites: &Arc<dyn Sites>,
     ) {
         let mut collected = self.collected.lock();
-        let before = collected.answers.len();
-        collected.waits.extend(waits.iter().map(|wait| AwaitSites { at: before + wait.at, ..*wait }));
-        collected.answers.extend(answers);
+        for (answer, wait) in answers {
+            let at = collected.answers.len();
+            collected.waits.extend(wait.map(|wait| (at, wait)));
+            collected.answers.push(answer);
+        }
         if collected.answers.len() < collected.expected {
             return;
         }
@@ -100,13 +100,13 @@ impl Frame {
 async fn answer_when_everywhere(
     answer: oneshot::Sender<Vec<v1::Answer>>,
     mut answers: Vec<v1::Answer>,
-    waits: Vec<AwaitSites>,
+    waits: Vec<(usize, AwaitSites)>,
     mut permit: Option<Permit>,
     sites: Arc<dyn Sites>,
 ) {
     let begun = tokio::time::Instant::now();
     let everywhere = async {
-        for wait in &waits {
+        for (_, wait) in &waits {
             let left = wait.at_most.saturating_sub(begun.elapsed());
             sites.wait_all(wait.index, left).await;
         }
@@ -121,9 +121,9 @@ async fn answer_when_everywhere(
         () = everywhere => {}
         () = hurried => {}
     }
-    for wait in &waits {
+    for (at, wait) in &waits {
         if let Some(v1::answer::Outcome::Receipt(receipt)) =
-            answers.get_mut(wait.at).and_then(|answer| answer.outcome.as_mut())
+            answers.get_mut(*at).and_then(|answer| answer.outcome.as_mut())
         {
             receipt.name_sites(sites.durability(wait.index));
         }
@@ -177,9 +177,9 @@ mod tests {
     async fn what_waits_for_sites_takes_room_until_it_is_answered() {
         let admission = Admission::new(200);
         let sites: Arc<dyn Sites> = Arc::new(OneIsDark);
-        let wait = AwaitSites { at: 0, index: 1, at_most: Duration::from_secs(60) };
+        let wait = AwaitSites { index: 1, at_most: Duration::from_secs(60) };
         let (frame, answers) = Frame::new(1, None, admission.admit(80, true, Caller::Call).ok());
-        frame.deliver([receipt()], &[wait], &sites);
+        frame.deliver([(receipt(), Some(wait))], &sites);
         drop(frame);
         tokio::task::yield_now().await;
         assert_eq!((admission.used(), admission.undecided()), (80, 0));
@@ -193,9 +193,9 @@ mod tests {
     async fn a_node_that_stops_does_not_wait_for_a_dark_site() {
         let admission = Admission::new(100);
         let sites: Arc<dyn Sites> = Arc::new(OneIsDark);
-        let wait = AwaitSites { at: 0, index: 1, at_most: Duration::from_secs(60) };
+        let wait = AwaitSites { index: 1, at_most: Duration::from_secs(60) };
         let (frame, answers) = Frame::new(1, None, admission.admit(80, true, Caller::Call).ok());
-        frame.deliver([receipt()], &[wait], &sites);
+        frame.deliver([(receipt(), Some(wait))], &sites);
         let begun = tokio::time::Instant::now();
         admission.close();
         admission.idle().await;

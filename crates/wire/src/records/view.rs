@@ -109,8 +109,8 @@ pub struct DecisionView<'a> {
     pub first_revision: u64,
     /// Payload bytes as stored, in order. Empty for a refusal.
     pub events: SmallVec<[&'a [u8]; 1]>,
-    /// Where the domain said no.
-    pub refused: Option<record::Refused>,
+    /// Where the domain said no. Boxed: it is rare, and views are moved about by the thousand.
+    pub refused: Option<Box<record::Refused>>,
     /// For an import: what each event carried of its own.
     pub imported: Vec<record::ImportedTime>,
     /// Positions of the record before this decision. Known only where it was read through [`RecordView`]; else 0.
@@ -133,7 +133,7 @@ impl<'a> DecisionView<'a> {
             command_kind: decision.command_kind,
             first_revision: decision.first_revision,
             events: decision.events.iter().map(|event| &event[..]).collect(),
-            refused: decision.refused.clone(),
+            refused: decision.refused.clone().map(Box::new),
             imported: decision.imported.clone(),
             offset,
         };
@@ -193,7 +193,7 @@ impl<'a> DecisionView<'a> {
                 COMMAND_KIND => view.command_kind = value.number()? as u32,
                 FIRST_REVISION => view.first_revision = value.number()?,
                 EVENTS => view.events.push(value.bytes()?),
-                REFUSED => view.refused = Some(prost::Message::decode(value.bytes()?)?),
+                REFUSED => view.refused = Some(Box::new(prost::Message::decode(value.bytes()?)?)),
                 IMPORTED => view.imported.push(prost::Message::decode(value.bytes()?)?),
                 _ => {}
             }

@@ -91,7 +91,7 @@ pub(super) fn answer_all(backlog: &mut VecDeque<Queued>, problem: &Problem, site
 fn answer<'a>(queued: Queued, problem_of: impl Fn(u64) -> &'a Problem, sites: &Arc<dyn Sites>) {
     let refused = |submission: Submission| refusing(problem_of(submission.key_hash).clone());
     let answers = queued.commands.map(|item| item.map_or_else(|malformed| *malformed, refused));
-    queued.frame.deliver(answers, &[], sites);
+    queued.frame.deliver(answers.map(|answer| (answer, None)), sites);
 }
 
 pub(super) fn not_ready(stopped: Option<Arc<str>>, doubt: Option<Doubt>) -> Problem {
