@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -55,6 +56,6 @@ def build(sillok):
 
 
 def loud(*command):
-    """Shows what it says."""
-    if subprocess.run([str(word) for word in command]).returncode != 0:
+    """Shows what it says, where progress is shown: standard output is the table's."""
+    if subprocess.run([str(word) for word in command], stdout=sys.stderr).returncode != 0:
         raise Failure(f"{' '.join(map(str, command))} failed")
