@@ -1,5 +1,6 @@
 //! What the views promise, told on random histories.
 
+mod aside;
 mod budget;
 mod fold;
 mod paging;
