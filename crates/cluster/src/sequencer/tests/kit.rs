@@ -157,7 +157,7 @@ impl Bench {
     }
 }
 
-pub(super) fn context(retry_key: &str) -> Option<v1::CommandContext> {
+fn context(retry_key: &str) -> Option<v1::CommandContext> {
     Some(v1::CommandContext { retry_key: retry_key.to_owned(), ..Default::default() })
 }
 
