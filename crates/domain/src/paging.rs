@@ -41,8 +41,8 @@ pub trait FriendPages: fmt::Debug + Send + Sync {
 enum Backing {
     /// It is of an earlier moment, or there is none.
     Old,
-    /// It was taken and is not yet known to stand.
-    Taken,
+    /// It was taken, with this digest, and is not yet known to stand.
+    Taken(u64),
     /// It stands, and this is its digest.
     Stored(u64),
 }
@@ -74,7 +74,8 @@ impl<P> Slot<P> {
         if !self.is_used.load(Ordering::Relaxed) {
             self.is_used.store(true, Ordering::Relaxed);
         }
-        self.page.get_or_init(|| Box::new(read(self.digest())))
+        // Only a page whose copy stands leaves memory.
+        self.page.get_or_init(|| Box::new(read(self.copy().unwrap_or_default())))
     }
 
     /// The page, to be changed: the copy is old from now on. There always is one.
@@ -89,17 +90,25 @@ impl<P> Slot<P> {
         self.page.get().map(|page| &**page)
     }
 
-    /// Its rows were taken, to be stored.
-    pub fn taken(&mut self) {
+    /// Its rows were taken, to be stored under this digest.
+    pub fn taken(&mut self, digest: u64) {
         if self.copy == Backing::Old {
-            self.copy = Backing::Taken;
+            self.copy = Backing::Taken(digest);
         }
     }
 
-    /// What was taken last stands, under this digest. Nothing happens where the page changed since.
-    pub fn stored(&mut self, digest: u64) {
-        if self.copy == Backing::Taken {
+    /// What was taken last stands. Nothing happens where the page changed since.
+    pub fn stored(&mut self) {
+        if let Backing::Taken(digest) = self.copy {
             self.copy = Backing::Stored(digest);
+        }
+    }
+
+    /// Under which digest a copy that is the page stands, or will; `None`: there is no such copy.
+    pub fn copy(&self) -> Option<u64> {
+        match self.copy {
+            Backing::Old => None,
+            Backing::Taken(digest) | Backing::Stored(digest) => Some(digest),
         }
     }
 
@@ -113,14 +122,6 @@ impl<P> Slot<P> {
         let is_stored = matches!(self.copy, Backing::Stored(_));
         let was_used = std::mem::take(self.is_used.get_mut());
         if is_stored && !was_used { self.page.take() } else { None }
-    }
-
-    fn digest(&self) -> u64 {
-        match self.copy {
-            Backing::Stored(digest) => digest,
-            // Only a page whose copy stands leaves memory.
-            Backing::Old | Backing::Taken => 0,
-        }
     }
 }
 
@@ -136,9 +137,11 @@ mod tests {
     fn a_page_leaves_only_while_its_copy_stands_and_after_a_second_chance() {
         let mut slot = Slot::new(7);
         assert!(slot.sweep().is_none() && slot.sweep().is_none(), "there is no copy");
-        slot.taken();
+        assert_eq!(slot.copy(), None);
+        slot.taken(1);
+        assert_eq!(slot.copy(), Some(1));
         assert!(slot.sweep().is_none(), "the copy does not stand yet");
-        slot.stored(1);
+        slot.stored();
         assert_eq!(*slot.get(never), 7);
         assert!(slot.sweep().is_none(), "it was asked for");
         assert_eq!(slot.sweep().as_deref(), Some(&7));
@@ -150,8 +153,8 @@ mod tests {
     #[test]
     fn a_page_that_is_away_is_read_when_it_is_asked_for() {
         let mut slot = Slot::away(5);
-        slot.taken();
-        slot.stored(6);
+        slot.taken(6);
+        slot.stored();
         assert!(slot.resident().is_none() && slot.sweep().is_none());
         assert_eq!(*slot.get(|digest| digest as u32), 5);
         assert_eq!(*slot.get(never), 5);
@@ -160,12 +163,12 @@ mod tests {
     #[test]
     fn a_page_that_changed_after_it_was_taken_stays() {
         let mut slot = Slot::new(7);
-        slot.taken();
+        slot.taken(1);
         *slot.get_mut(never).unwrap() = 8;
-        slot.stored(1);
+        slot.stored();
         assert!(slot.sweep().is_none() && slot.sweep().is_none());
-        slot.taken();
-        slot.stored(2);
+        slot.taken(2);
+        slot.stored();
         slot.forget_copy();
         assert!(slot.sweep().is_none(), "the copy is gone");
         assert_eq!(slot.resident(), Some(&8));

@@ -3,13 +3,11 @@
 //! bincode is unmaintained and carries no schema, so: a version byte that any change of a row's shape must raise (rows
 //! of another version are never read, the views are rebuilt), a size limit, and nothing may be left over.
 
-use std::marker::PhantomData;
-
 use bincode::{Decode, Encode, config};
 use roaring::RoaringBitmap;
 
 /// Raised with every change of a row's shape.
-pub(crate) const SCHEMA_VERSION: u8 = 3;
+pub(crate) const SCHEMA_VERSION: u8 = 4;
 
 /// No row is larger, in bytes: the bitmap of an audience of 2³² friends in the worst case is 512 MiB, of 10 million 1.3 MiB.
 pub(crate) const MAX_ROW_BYTES: usize = 64 << 20;
@@ -46,62 +44,6 @@ pub(crate) fn encode<T: Encode>(row: &T) -> Result<Vec<u8>, RowError> {
 
 /// The row of these bytes, all of them.
 pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, RowError> {
-    let body = body(bytes)?;
-    let (row, read) = decode_front(body)?;
-    if read != body.len() {
-        return Err(RowError::Trailing { left: body.len() - read });
-    }
-    Ok(row)
-}
-
-/// The first field of the row of these bytes.
-pub(crate) fn decode_first<T: Decode<()>>(bytes: &[u8]) -> Result<T, RowError> {
-    decode_front(body(bytes)?).map(|(field, _)| field)
-}
-
-/// The items of the list that the row of these bytes is, one at a time.
-pub(crate) fn decode_each<T: Decode<()>>(bytes: &[u8]) -> Result<Items<'_, T>, RowError> {
-    let body = body(bytes)?;
-    let (left, read) = decode_front(body)?;
-    Ok(Items { left, rest: &body[read..], item: PhantomData })
-}
-
-/// See [`decode_each`]. Ends with the first error.
-pub(crate) struct Items<'a, T> {
-    left: u64,
-    rest: &'a [u8],
-    item: PhantomData<T>,
-}
-
-impl<T> Items<'_, T> {
-    /// How many are to come, as the row says.
-    pub(crate) fn left(&self) -> u64 {
-        self.left
-    }
-}
-
-impl<T: Decode<()>> Iterator for Items<'_, T> {
-    type Item = Result<T, RowError>;
-
-    fn next(&mut self) -> Option<Result<T, RowError>> {
-        let Some(left) = self.left.checked_sub(1) else {
-            let rest = std::mem::take(&mut self.rest);
-            return (!rest.is_empty()).then_some(Err(RowError::Trailing { left: rest.len() }));
-        };
-        match decode_front(self.rest) {
-            Ok((item, read)) => {
-                (self.left, self.rest) = (left, &self.rest[read..]);
-                Some(Ok(item))
-            }
-            Err(error) => {
-                (self.left, self.rest) = (0, &[]);
-                Some(Err(error))
-            }
-        }
-    }
-}
-
-fn body(bytes: &[u8]) -> Result<&[u8], RowError> {
     let (&version, body) = bytes.split_first().ok_or(RowError::Empty)?;
     if version != SCHEMA_VERSION {
         return Err(RowError::Version { found: version });
@@ -109,13 +51,12 @@ fn body(bytes: &[u8]) -> Result<&[u8], RowError> {
     if bytes.len() > MAX_ROW_BYTES {
         return Err(RowError::TooLarge { size_bytes: bytes.len() });
     }
-    Ok(body)
-}
-
-/// What stands in front, and how many bytes it takes.
-fn decode_front<T: Decode<()>>(body: &[u8]) -> Result<(T, usize), RowError> {
-    bincode::decode_from_slice(body, configuration())
-        .map_err(|error| RowError::Undecodable { reason: error.to_string() })
+    let (row, read) = bincode::decode_from_slice(body, configuration())
+        .map_err(|error| RowError::Undecodable { reason: error.to_string() })?;
+    if read != body.len() {
+        return Err(RowError::Trailing { left: body.len() - read });
+    }
+    Ok(row)
 }
 
 /// The portable form of a bitmap.
@@ -163,19 +104,6 @@ mod tests {
         bytes[0] = SCHEMA_VERSION + 1;
         assert_eq!(decode::<Row>(&bytes), Err(RowError::Version { found: SCHEMA_VERSION + 1 }));
         assert_eq!(decode::<Row>(&[]), Err(RowError::Empty));
-    }
-
-    #[test]
-    fn items_of_a_row_one_at_a_time_are_those_of_the_whole() {
-        let rows = vec![row(), Row { number: 8, ..row() }];
-        let mut bytes = encode(&rows).unwrap();
-        let each = |bytes: &[u8]| decode_each::<Row>(bytes).unwrap().collect::<Vec<_>>();
-        assert_eq!(decode_each::<Row>(&bytes).unwrap().left(), 2);
-        assert_eq!(each(&bytes).into_iter().collect::<Result<Vec<_>, _>>().unwrap(), rows);
-        let cut = each(&bytes[..bytes.len() - 1]);
-        assert!(matches!(&cut[..], [Ok(_), Err(RowError::Undecodable { .. })]), "{cut:?}");
-        bytes.push(0);
-        assert_eq!(each(&bytes).last(), Some(&Err(RowError::Trailing { left: 1 })));
     }
 
     #[test]

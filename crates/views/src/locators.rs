@@ -6,12 +6,13 @@
 //! ```
 //! Several events of one channel usually stand side by side in a record, so runs are few.
 
+use std::ops::Range;
+
 use bincode::{Decode, Encode};
 
 use crate::{
-    codec::{self, RowError},
-    paged::{Page, Paged},
-    rows::LOCATORS,
+    paged::{MANIFEST, Page, Paged, grown},
+    rows::{LOCATOR_TAIL, LOCATORS},
 };
 
 /// Revisions a page.
@@ -43,13 +44,14 @@ pub(crate) struct Locators {
 /// Up to 1,024 revisions.
 #[derive(Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct LocatorPage {
-    /// Revisions in this page, 1 to 1,024. First, so that a row tells it without its runs.
+    /// Revisions in this page, 1 to 1,024.
     filled: u16,
     runs: Vec<Run>,
 }
 
 impl Page for LocatorPage {
     const TABLE: u8 = LOCATORS;
+    const TAIL: u8 = LOCATOR_TAIL;
 
     fn size_bytes(&self) -> usize {
         self.runs.capacity() * size_of::<Run>()
@@ -94,35 +96,44 @@ impl Locators {
         Some(Locator { index: run.index, item: run.item + u32::from(offset - run.offset) })
     }
 
+    /// Pages that never change again.
+    pub(crate) fn full(&self) -> usize {
+        (self.len / PAGE) as usize
+    }
+
     /// Pages that hold revisions after `len`, which is what the disk has.
-    pub(crate) fn dirty_pages(&self, len: u64) -> std::ops::Range<u64> {
-        if len == self.len { 0..0 } else { len / PAGE..self.pages.len() as u64 }
+    pub(crate) fn dirty_pages(&self, len: u64) -> Range<usize> {
+        grown(len as usize, self.len as usize, PAGE as usize)
     }
 
-    /// Takes the next page back, whose row this is and stands on disk under its digest. A full one is read when it is asked for: all
-    /// that must be known of it is that it is full. False if it cannot be the next.
-    pub(crate) fn restore(&mut self, number: u64, row: &[u8], digest: u64) -> Result<bool, RowError> {
-        let filled: u16 = codec::decode_first(row)?;
-        if u64::from(filled) == PAGE && self.pages.is_kept() {
-            let follows = number * PAGE == self.len;
-            if follows {
-                self.len += PAGE;
-                self.pages.append_stored(digest);
-            }
-            return Ok(follows);
+    /// Manifests that list pages which the disk, with `len` revisions, does not have in full.
+    pub(crate) fn dirty_manifests(&self, len: u64) -> Range<usize> {
+        grown((len / PAGE) as usize, self.full(), MANIFEST)
+    }
+
+    /// Takes the next full pages back, which stand on disk under these digests and are read when they are asked for. False if they
+    /// cannot be the next.
+    pub(crate) fn restore_manifest(&mut self, number: usize, digests: &[u64]) -> bool {
+        let sound = number.checked_mul(MANIFEST) == Some(self.pages.len()) && (1..=MANIFEST).contains(&digests.len());
+        if sound {
+            self.pages.restore_full(digests);
+            self.len += digests.len() as u64 * PAGE;
         }
-        Ok(self.restore_page(number, codec::decode(row)?))
+        sound
     }
 
-    fn restore_page(&mut self, number: u64, page: LocatorPage) -> bool {
-        let sound = number * PAGE == self.len
-            && (1..=PAGE).contains(&u64::from(page.filled))
+    /// Takes the last page back, which is not full and stands under this digest. False if it cannot be that.
+    pub(crate) fn restore_tail(&mut self, page: LocatorPage, digest: u64) -> bool {
+        if page == LocatorPage::default() {
+            return true;
+        }
+        let sound = (1..PAGE).contains(&u64::from(page.filled))
             && page.runs.first().is_some_and(|run| run.offset == 0)
             && page.runs.is_sorted_by(|a, b| a.offset < b.offset)
             && page.runs.last().is_some_and(|run| run.offset < page.filled);
         if sound {
             self.len += u64::from(page.filled);
-            self.pages.append(page);
+            self.pages.restore_tail(page, digest);
         }
         sound
     }
@@ -137,7 +148,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_was_pushed_is_found_and_survives_its_pages(steps in prop::collection::vec((0u64..3, 0u32..3), 1..3_000)) {
+        fn what_was_pushed_is_found(steps in prop::collection::vec((0u64..3, 0u32..3), 1..3_000)) {
             let mut locators = Locators::default();
             let (mut index, mut item) = (5u64, 0u32);
             let mut all = Vec::new();
@@ -150,17 +161,12 @@ mod tests {
                 all.push(Locator { index, item });
                 locators.push(Locator { index, item });
             }
-            let mut restored = Locators::default();
-            for number in locators.dirty_pages(0) {
-                let bytes = locators.pages.take(number as usize).unwrap();
-                prop_assert!(restored.restore(number, &bytes, 0).unwrap());
-            }
-            prop_assert_eq!(restored.len(), locators.len());
+            prop_assert_eq!(locators.len(), all.len() as u64);
             for (at, locator) in all.iter().enumerate() {
-                prop_assert_eq!(restored.get(at as u64 + 1), Some(*locator));
+                prop_assert_eq!(locators.get(at as u64 + 1), Some(*locator));
             }
-            prop_assert_eq!(restored.get(0), None);
-            prop_assert_eq!(restored.get(all.len() as u64 + 1), None);
+            prop_assert_eq!(locators.get(0), None);
+            prop_assert_eq!(locators.get(all.len() as u64 + 1), None);
         }
     }
 }

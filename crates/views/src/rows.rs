@@ -7,16 +7,23 @@
 //!       3 batches        page revision                   one issue to an audience
 //!       4 tickets        page revision/256               issued one by one
 //!       5 batch tickets  page revision·2²⁴ + number/256  of a batch and no longer as issued
-//!       6 locators       page (revision−1)/1024
-//!       7 pushes         page place/512
-//!       8 bulk sends     page place
-//!       9 digests        page (revision/64) mod 18       a ring
+//!       6 manifests      page page/256                   digests of full pages of the next table
+//!       7 locators       page (revision−1)/1024          full ones
+//!       8 locators       page 0                          the last page, which is not full
+//!       9 manifests      page page/256                   digests of full pages of the next table
+//!      10 pushes         page place/512                  full ones
+//!      11 pushes         page 0                          the last page, which is not full
+//!      12 newest pushes  page number/1024                by friend
+//!      13 bulk sends     page place
+//!      14 digests        page (revision/64) mod 18       a ring
 //! ```
 //! Keys sort by table and page, and that is the order in which a channel can be put together again. Lists that only
 //! grow know their changed pages from what the disk has; of the others the changed pages are noted. Pages of friends,
-//! locators and pushes may be on disk alone (see `memory`): each of them is read by itself.
+//! locators and pushes may be on disk alone (see `memory`): each of them is read by itself. Full pages of locators and pushes
+//! are not read at the start either, so that it takes no longer the longer the history is: their manifests are. They never
+//! change again, and one that no manifest lists is passed over, so a spill may end between two of them.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bincode::{Decode, Encode};
 use hashbrown::HashSet;
@@ -26,7 +33,7 @@ use crate::{
     codec::{self, RowError},
     digests::{self, DigestPage, DigestRing, SetDigest},
     memory::ChannelPages,
-    store::{AppliedRow, Row, StoreError, key, split_key},
+    store::{AppliedRow, Row, StoreError, split_key},
     table::ChannelTable,
 };
 
@@ -44,10 +51,15 @@ const COUPONS: u8 = 2;
 const BATCHES: u8 = 3;
 const TICKETS: u8 = 4;
 const BATCH_TICKETS: u8 = 5;
-pub(crate) const LOCATORS: u8 = 6;
-pub(crate) const PUSHES: u8 = 7;
-const BULKS: u8 = 8;
-const DIGESTS: u8 = 9;
+pub(crate) const LOCATOR_MANIFESTS: u8 = 6;
+pub(crate) const LOCATORS: u8 = 7;
+pub(crate) const LOCATOR_TAIL: u8 = 8;
+pub(crate) const PUSH_MANIFESTS: u8 = 9;
+pub(crate) const PUSHES: u8 = 10;
+pub(crate) const PUSH_TAIL: u8 = 11;
+pub(crate) const NEWEST_PUSHES: u8 = 12;
+const BULKS: u8 = 13;
+const DIGESTS: u8 = 14;
 
 const COUPONS_A_PAGE: u64 = 32;
 /// Of those that hold tickets of a batch.
@@ -65,17 +77,21 @@ pub(crate) struct OnDisk {
 
 /// Numbers of changed pages. Events that follow each other often change the same one.
 #[derive(Debug, Default)]
-struct Pages {
+pub(crate) struct Pages {
     set: HashSet<u64>,
     newest: Option<u64>,
 }
 
 impl Pages {
-    fn insert(&mut self, page: u64) {
+    pub(crate) fn insert(&mut self, page: u64) {
         if self.newest != Some(page) {
             self.newest = Some(page);
             self.set.insert(page);
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.set.len()
     }
 
     /// Ascending, and clean from now on.
@@ -98,7 +114,7 @@ pub(crate) struct Dirty {
 
 impl Dirty {
     fn len(&self) -> usize {
-        [&self.friends, &self.coupons, &self.tickets, &self.batch_tickets].iter().map(|pages| pages.set.len()).sum()
+        [&self.friends, &self.coupons, &self.tickets, &self.batch_tickets].iter().map(|pages| pages.len()).sum()
     }
 }
 
@@ -108,6 +124,8 @@ struct Header {
     changed: AppliedRow,
     pushes: u64,
     bulks: u64,
+    /// Of all sends.
+    cost_won: i64,
     refused: Vec<(u32, i32, u64)>,
 }
 
@@ -144,7 +162,7 @@ impl ChannelTable {
         self.is_dirty = true;
         self.channel.forget_stored_friends();
         self.locators.pages.forget_copies();
-        self.sends.pages.forget_copies();
+        self.sends.forget_disk();
         (0..self.channel.friend_pages()).for_each(|page| self.dirty.friends.insert(u64::from(page)));
         (0..self.coupons.pages()).for_each(|page| self.dirty.coupons.insert(page));
         let every = TicketPlace { issued_revision: 0, friend_number: 0 };
@@ -158,11 +176,18 @@ impl ChannelTable {
         if !self.is_dirty {
             return 0;
         }
-        let (pages, bulks) = self.sends.dirty((self.on_disk.pushes, self.on_disk.bulks));
-        let locators = self.locators.dirty_pages(self.on_disk.revision);
-        let digests = self.digests.dirty_pages(self.on_disk.revision);
-        let ranges = locators.end - locators.start + digests.end - digests.start;
-        1 + self.dirty.len() + self.batches.len() - self.on_disk.batches + pages.len() + bulks.len() + ranges as usize
+        let OnDisk { revision, pushes, bulks, batches } = self.on_disk;
+        let digests = self.digests.dirty_pages(revision);
+        let grown = [
+            self.locators.dirty_pages(revision),
+            self.locators.dirty_manifests(revision),
+            self.sends.dirty_pages(pushes),
+            self.sends.dirty_manifests(pushes),
+            self.sends.dirty_bulks(bulks),
+            batches..self.batches.len(),
+            digests.start as usize..digests.end as usize,
+        ];
+        1 + self.dirty.len() + self.sends.newest_changed.len() + grown.iter().map(Range::len).sum::<usize>()
     }
 
     /// Takes every row that the disk lacks; the table is clean from now on.
@@ -175,14 +200,11 @@ impl ChannelTable {
             changed: self.changed.into(),
             pushes: pushes as u64,
             bulks: bulks as u64,
+            cost_won: self.sends.cost_won(),
             refused: self.refused.iter().map(|((kind, reason), count)| (*kind, *reason, *count)).collect(),
         };
-        let mut put = |table, page, bytes| rows.push((key(id, table, page), bytes));
+        let mut put = |table, page, bytes| rows.push(Row::new(id, table, page, bytes));
         put(HEADER, 0, codec::encode(&header)?);
-        for page in self.dirty.friends.take() {
-            put(FRIENDS, page, friend::page(&self.channel, page)?);
-            self.channel.friend_page_taken(page as u32);
-        }
         for page in self.dirty.coupons.take() {
             put(COUPONS, page, coupon::page(&self.channel, self.coupons.page(page))?);
         }
@@ -195,50 +217,51 @@ impl ChannelTable {
         for page in self.dirty.batch_tickets.take() {
             put(BATCH_TICKETS, page, ticket::batch_page(&self.channel, page)?);
         }
-        for page in self.locators.dirty_pages(self.on_disk.revision) {
-            put(LOCATORS, page, self.locators.pages.take(page as usize)?);
+        for page in self.sends.newest_changed.take() {
+            put(NEWEST_PUSHES, page, codec::encode(&self.sends.newest_page(page))?);
         }
-        let (push_pages, new_bulks) = self.sends.dirty((self.on_disk.pushes, self.on_disk.bulks));
-        for page in push_pages {
-            put(PUSHES, page as u64, self.sends.pages.take(page)?);
-        }
-        for bulk in new_bulks {
+        for bulk in self.sends.dirty_bulks(self.on_disk.bulks) {
             put(BULKS, bulk as u64, codec::encode(&self.sends.bulk_row(bulk))?);
         }
         for page in self.digests.dirty_pages(self.on_disk.revision) {
             put(DIGESTS, page % digests::SLOTS, codec::encode(&self.digests.page(page))?);
+        }
+        // Pages that may leave memory; manifests of those that never change again come after them.
+        for page in self.dirty.friends.take() {
+            let row = Row::new(id, FRIENDS, page, friend::page(&self.channel, page)?);
+            self.channel.friend_page_taken(page as u32, row.digest());
+            rows.push(row);
+        }
+        let full = self.locators.full();
+        self.locators.pages.take(id, self.locators.dirty_pages(self.on_disk.revision), full, rows)?;
+        for manifest in self.locators.dirty_manifests(self.on_disk.revision) {
+            let listed = self.locators.pages.manifest(manifest, full);
+            rows.push(Row::new(id, LOCATOR_MANIFESTS, manifest as u64, codec::encode(&listed)?));
+        }
+        let full = self.sends.full();
+        self.sends.pages.take(id, self.sends.dirty_pages(self.on_disk.pushes), full, rows)?;
+        for manifest in self.sends.dirty_manifests(self.on_disk.pushes) {
+            let listed = self.sends.manifest(manifest);
+            rows.push(Row::new(id, PUSH_MANIFESTS, manifest as u64, codec::encode(&listed)?));
         }
         self.on_disk = OnDisk { revision: channel.revision, pushes, bulks, batches: self.batches.len() };
         self.is_dirty = false;
         Ok(())
     }
 
-    /// A row that was taken stands on disk for certain, under this digest.
-    pub(crate) fn stored(&mut self, key: &[u8], digest: u64) -> Result<(), StoreError> {
+    /// A row that was taken stands on disk for certain.
+    pub(crate) fn stored(&mut self, key: &[u8]) -> Result<(), StoreError> {
         let (_, table, page) = split_key(key)?;
-        self.page_stored(table, page, digest);
-        Ok(())
-    }
-
-    fn page_stored(&mut self, table: u8, page: u64, digest: u64) {
         match table {
-            FRIENDS => self.channel.friend_page_stored(page as u32, digest),
-            LOCATORS => self.locators.pages.stored(page as usize, digest),
-            PUSHES => self.sends.pages.stored(page as usize, digest),
+            FRIENDS => self.channel.friend_page_stored(page as u32),
+            LOCATORS => self.locators.pages.stored(page as usize),
+            LOCATOR_TAIL => self.locators.pages.tail_stored(),
+            PUSHES => self.sends.pages.stored(page as usize),
+            PUSH_TAIL => self.sends.pages.tail_stored(),
             // The others never leave memory.
             _ => {}
         }
-    }
-
-    /// A row was read at the start: its page is as it is on disk.
-    fn restored(&mut self, table: u8, page: u64, digest: u64) {
-        match table {
-            FRIENDS => self.channel.friend_page_taken(page as u32),
-            LOCATORS => self.locators.pages.taken(page as usize),
-            PUSHES => self.sends.pages.taken(page as usize),
-            _ => return,
-        }
-        self.page_stored(table, page, digest);
+        Ok(())
     }
 
     /// Drops pages from memory that are stored and were not asked for since the sweep before, from the place of a page on and
@@ -288,6 +311,11 @@ pub(crate) enum RestoreError {
     FriendList,
 }
 
+/// Rows of full pages, which are read when they are asked for and not at the start.
+pub(crate) fn is_listed(table: u8) -> bool {
+    table == LOCATORS || table == PUSHES
+}
+
 /// A channel on its way back: rows come in order of their keys, the header first.
 #[derive(Debug)]
 pub(crate) struct Restoring {
@@ -329,6 +357,8 @@ impl Restoring {
                 let follows = friend::restore(&mut into.channel, page, bytes)?;
                 // Now, while they are in memory.
                 into.add_to_friend_list(friend::numbers(page), &mut self.friend_list);
+                into.channel.friend_page_taken(page as u32, digest);
+                into.channel.friend_page_stored(page as u32);
                 follows
             }
             COUPONS => coupon::restore(&mut into.channel, &mut into.coupons, page, bytes)?,
@@ -339,8 +369,14 @@ impl Restoring {
                 follows
             }
             TICKETS | BATCH_TICKETS => ticket::restore(&mut into.channel, bytes)?,
-            LOCATORS => into.locators.restore(page, bytes, digest)?,
-            PUSHES => into.sends.restore(page as usize, bytes, digest)?,
+            LOCATOR_MANIFESTS => into.locators.restore_manifest(page as usize, &codec::decode::<Vec<u64>>(bytes)?),
+            LOCATOR_TAIL => into.locators.restore_tail(codec::decode(bytes)?, digest),
+            PUSH_MANIFESTS => into.sends.restore_manifest(page as usize, &codec::decode(bytes)?),
+            PUSH_TAIL => into.sends.restore_tail(codec::decode(bytes)?, digest),
+            NEWEST_PUSHES => {
+                let has_friends = page <= u64::from(into.channel.friend_pages());
+                has_friends && into.sends.restore_newest(page as usize, &codec::decode::<Vec<u32>>(bytes)?)
+            }
             BULKS => match codec::decode::<Option<_>>(bytes)? {
                 Some(row) => into.sends.restore_bulk(page as usize, row),
                 None => false,
@@ -354,7 +390,6 @@ impl Restoring {
         if !follows {
             return Err(RestoreError::Order);
         }
-        into.restored(table, page, digest);
         self.pages.memory().make_room_in(into, &mut self.hand);
         Ok(())
     }
@@ -372,6 +407,7 @@ impl Restoring {
         if table.locators.len() != channel.revision || (pushes as u64, bulks as u64) != (header.pushes, header.bulks) {
             return Err(RestoreError::Incomplete);
         }
+        table.sends.restore_cost(header.cost_won);
         table.on_disk = OnDisk { revision: channel.revision, pushes, bulks, batches: table.batches.len() };
         Ok(table)
     }

@@ -4,19 +4,22 @@
 //! is a walk and costs 24 bytes a push. Pages of that list may be out of memory; the first revision of each page, each
 //! friend's newest push and the bulk sends with their frozen audiences stay.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bincode::{Decode, Encode};
 use roaring::RoaringBitmap;
 
 use crate::{
-    codec::{self, RowError},
-    paged::{Page, Paged},
-    rows::PUSHES,
+    codec,
+    paged::{MANIFEST, Page, Paged, grown},
+    rows::{PUSH_TAIL, PUSHES, Pages},
 };
 
 /// Pushes a row.
 pub(crate) const PAGE: usize = 512;
+
+/// Friends whose newest pushes are a row.
+pub(crate) const NEWEST_A_PAGE: usize = 1_024;
 
 const NONE: u32 = u32::MAX;
 
@@ -82,10 +85,19 @@ pub(crate) struct PushPage {
 
 impl Page for PushPage {
     const TABLE: u8 = PUSHES;
+    const TAIL: u8 = PUSH_TAIL;
 
     fn size_bytes(&self) -> usize {
         self.pushes.capacity() * size_of::<Push>()
     }
+}
+
+/// Up to 256 full pages of pushes.
+#[derive(Debug, Encode, Decode)]
+pub(crate) struct PushManifest {
+    digests: Vec<u64>,
+    /// Revisions of their first pushes.
+    firsts: Vec<u64>,
 }
 
 /// One bulk send on disk.
@@ -108,23 +120,16 @@ pub(crate) struct Sends {
     pushes: usize,
     /// By page: the revision of its first push.
     firsts: Vec<u64>,
-    /// Of the newest push.
-    newest_revision: u64,
     /// By friend number: place of the newest push.
     newest: Vec<u32>,
+    /// Pages of these that changed.
+    pub(crate) newest_changed: Pages,
     bulks: Vec<Bulk>,
     cost_won: i64,
 }
 
 impl Sends {
     pub(crate) fn push(&mut self, revision: u64, friend: u32, unit_price_won: i64) {
-        let page = self.pushes / PAGE;
-        let before = self.count_push(revision, friend, unit_price_won);
-        self.pages.change(page, |page| page.pushes.push(Push { revision, friend, before, unit_price_won }));
-    }
-
-    /// All of the next push but its page; the place of the push before to the same friend.
-    fn count_push(&mut self, revision: u64, friend: u32, unit_price_won: i64) -> u32 {
         let slot = friend as usize;
         if self.newest.len() <= slot {
             self.newest.resize(slot + 1, NONE);
@@ -133,10 +138,11 @@ impl Sends {
             self.firsts.push(revision);
         }
         let before = std::mem::replace(&mut self.newest[slot], self.pushes as u32);
+        self.newest_changed.insert((slot / NEWEST_A_PAGE) as u64);
+        let push = Push { revision, friend, before, unit_price_won };
+        self.pages.change(self.pushes / PAGE, |page| page.pushes.push(push));
         self.pushes += 1;
-        self.newest_revision = revision;
         self.cost_won = self.cost_won.saturating_add(unit_price_won);
-        before
     }
 
     pub(crate) fn bulk(&mut self, bulk: Bulk) {
@@ -218,10 +224,41 @@ impl Sends {
         (self.pushes, self.bulks.len())
     }
 
-    /// Push pages and bulk rows that the disk, which has so many of each, lacks.
-    pub(crate) fn dirty(&self, (pushes, bulks): (usize, usize)) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
-        let pages = if pushes == self.pushes { 0..0 } else { pushes / PAGE..self.pushes.div_ceil(PAGE) };
-        (pages, bulks..self.bulks.len())
+    /// Pages of pushes that never change again.
+    pub(crate) fn full(&self) -> usize {
+        self.pushes / PAGE
+    }
+
+    /// Pages of pushes that the disk lacks, which has so many pushes.
+    pub(crate) fn dirty_pages(&self, pushes: usize) -> Range<usize> {
+        grown(pushes, self.pushes, PAGE)
+    }
+
+    /// Manifests that list pages which the disk, with so many pushes, does not have in full.
+    pub(crate) fn dirty_manifests(&self, pushes: usize) -> Range<usize> {
+        grown(pushes / PAGE, self.full(), MANIFEST)
+    }
+
+    /// Bulk sends that the disk lacks, which has so many.
+    pub(crate) fn dirty_bulks(&self, bulks: usize) -> Range<usize> {
+        bulks..self.bulks.len()
+    }
+
+    /// The disk has nothing any more.
+    pub(crate) fn forget_disk(&mut self) {
+        self.pages.forget_copies();
+        (0..self.newest.len().div_ceil(NEWEST_A_PAGE)).for_each(|page| self.newest_changed.insert(page as u64));
+    }
+
+    pub(crate) fn manifest(&self, number: usize) -> PushManifest {
+        let firsts = self.firsts.iter().take(self.full()).skip(number * MANIFEST).take(MANIFEST);
+        PushManifest { digests: self.pages.manifest(number, self.full()), firsts: firsts.copied().collect() }
+    }
+
+    /// Places of the newest pushes to the friends of this page.
+    pub(crate) fn newest_page(&self, page: u64) -> &[u32] {
+        let from = (page as usize * NEWEST_A_PAGE).min(self.newest.len());
+        &self.newest[from..self.newest.len().min(from + NEWEST_A_PAGE)]
     }
 
     pub(crate) fn bulk_row(&self, number: usize) -> Option<BulkRow> {
@@ -236,28 +273,52 @@ impl Sends {
         })
     }
 
-    /// Takes the next page back, whose row this is and stands on disk under its digest. A full one is read when it is asked for.
-    /// False if it cannot be the next.
-    pub(crate) fn restore(&mut self, number: usize, row: &[u8], digest: u64) -> Result<bool, RowError> {
-        let pushes = codec::decode_each::<Push>(row)?;
-        let len = pushes.left();
-        if number * PAGE != self.pushes || !(1..=PAGE as u64).contains(&len) {
-            return Ok(false);
+    /// Takes the next full pages back, which are read when they are asked for. False if they cannot be the next.
+    pub(crate) fn restore_manifest(&mut self, number: usize, manifest: &PushManifest) -> bool {
+        let PushManifest { digests, firsts } = manifest;
+        let sound = number.checked_mul(MANIFEST) == Some(self.pages.len())
+            && (1..=MANIFEST).contains(&digests.len())
+            && firsts.len() == digests.len()
+            && self.firsts.last().into_iter().chain(firsts).is_sorted_by(|a, b| a < b);
+        if sound {
+            self.pages.restore_full(digests);
+            self.firsts.extend(firsts);
+            self.pushes += digests.len() * PAGE;
         }
-        for push in pushes {
-            let push = push?;
-            let follows = self.newest_revision < push.revision
-                && self.count_push(push.revision, push.friend, push.unit_price_won) == push.before;
-            if !follows {
-                return Ok(false);
-            }
+        sound
+    }
+
+    /// Takes the last page back, which is not full and stands under this digest. False if it cannot be that.
+    pub(crate) fn restore_tail(&mut self, page: PushPage, digest: u64) -> bool {
+        let revisions = || page.pushes.iter().map(|push| push.revision);
+        let Some(first) = revisions().next() else { return true };
+        let sound = page.pushes.len() < PAGE
+            && self.firsts.last().is_none_or(|last| *last < first)
+            && revisions().is_sorted_by(|a, b| a < b);
+        if sound {
+            self.firsts.push(first);
+            self.pushes += page.pushes.len();
+            self.pages.restore_tail(page, digest);
         }
-        if len == PAGE as u64 && self.pages.is_kept() {
-            self.pages.append_stored(digest);
-        } else {
-            self.pages.append(codec::decode(row)?);
+        sound
+    }
+
+    /// Takes a page of newest pushes back, of friends that there are. False if it does not follow those before it.
+    pub(crate) fn restore_newest(&mut self, page: usize, places: &[u32]) -> bool {
+        let first = page * NEWEST_A_PAGE;
+        let sound = self.newest.len() <= first
+            && (1..=NEWEST_A_PAGE).contains(&places.len())
+            && places.iter().all(|place| *place == NONE || (*place as usize) < self.pushes);
+        if sound {
+            self.newest.resize(first, NONE);
+            self.newest.extend(places);
         }
-        Ok(true)
+        sound
+    }
+
+    /// What all sends cost, which is not known from pages that were not read.
+    pub(crate) fn restore_cost(&mut self, cost_won: i64) {
+        self.cost_won = cost_won;
     }
 
     /// Takes the next bulk send back. False if it cannot be the next.
@@ -335,18 +396,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_that_do_not_follow_each_other_are_no_index() {
-        let mut sends = Sends::default();
-        (1..=600u64).for_each(|revision| sends.push(revision, 1, 15));
-        let rows: Vec<Vec<u8>> = (0..2).map(|page| sends.pages.take(page).unwrap()).collect();
-        let restored = |pages: &[(usize, usize)]| {
-            let mut restored = Sends::default();
-            pages.iter().map(|(number, row)| restored.restore(*number, &rows[*row], 0).unwrap()).collect::<Vec<_>>()
+    fn rows_that_do_not_follow_each_other_are_no_index() {
+        let page = |revisions: Range<u64>| {
+            let push = |revision| Push { revision, friend: 1, before: NONE, unit_price_won: 15 };
+            PushPage { pushes: revisions.map(push).collect() }
         };
-        assert_eq!(restored(&[(0, 0), (1, 1)]), [true, true]);
-        assert_eq!(restored(&[(1, 1)]), [false], "the first is missing");
-        assert_eq!(restored(&[(0, 0), (1, 0)]), [true, false], "revisions go back");
-        assert_eq!(restored(&[(0, 1)]), [false], "pushes before it are missing");
+        let manifest =
+            |firsts: Range<u64>| PushManifest { digests: vec![7; firsts.end as usize], firsts: firsts.collect() };
+        let mut sends = Sends::default();
+        assert!(!sends.restore_tail(page(1..513), 7), "it is full, and in no manifest");
+        assert!(!sends.restore_manifest(1, &manifest(0..2)), "the first is missing");
+        let short = PushManifest { digests: vec![7, 7], firsts: vec![1] };
+        assert!(!sends.restore_manifest(0, &short), "a first revision is missing");
+        assert!(!sends.restore_manifest(0, &manifest(0..MANIFEST as u64 + 1)), "it is too long");
+        assert_eq!(sends.lens(), (0, 0));
+        assert!(sends.restore_manifest(0, &manifest(0..2)));
+        assert!(!sends.restore_tail(page(1..3), 7), "revisions go back");
+        assert!(sends.restore_tail(page(2..5), 7));
+        assert_eq!(sends.lens(), (2 * PAGE + 3, 0));
+        assert!(!sends.restore_newest(0, &[2 * PAGE as u32 + 3]), "there is no such push");
+        assert!(sends.restore_newest(1, &[0]) && !sends.restore_newest(1, &[0]) && !sends.restore_newest(0, &[0]));
     }
 
     proptest! {
@@ -378,18 +447,6 @@ mod tests {
                     all.push((revision, vec![members[0]]));
                 }
             }
-            let mut restored = Sends::default();
-            let (pages, bulks) = sends.dirty((0, 0));
-            for page in pages {
-                let bytes = sends.pages.take(page).unwrap();
-                prop_assert!(restored.restore(page, &bytes, 0).unwrap());
-            }
-            for number in bulks {
-                let bytes = codec::encode(&sends.bulk_row(number).unwrap()).unwrap();
-                prop_assert!(restored.restore_bulk(number, codec::decode(&bytes).unwrap()));
-            }
-            prop_assert_eq!(restored.count(), sends.count());
-            prop_assert_eq!(restored.cost_won(), sends.cost_won());
             for friend in [None, Some(1), Some(7), Some(99)] {
                 let brute: Vec<u64> = all
                     .iter()
@@ -397,11 +454,11 @@ mod tests {
                     .filter(|(revision, to)| *revision < before && friend.is_none_or(|number| to.contains(&number)))
                     .map(|(revision, _)| *revision)
                     .collect();
-                let listed: Vec<u64> = restored.list(before, friend).map(|row| row.revision).collect();
+                let listed: Vec<u64> = sends.list(before, friend).map(|row| row.revision).collect();
                 prop_assert_eq!(listed, brute);
             }
             for (revision, _) in &all {
-                prop_assert_eq!(restored.get(*revision).map(|row| row.revision), Some(*revision));
+                prop_assert_eq!(sends.get(*revision).map(|row| row.revision), Some(*revision));
             }
         }
     }

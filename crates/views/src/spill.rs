@@ -351,7 +351,7 @@ impl Thread {
         };
         step(Step::Taken);
         let store = self.store()?;
-        let (number, digests) = store.write(spill, &rows, || step(Step::BetweenBatches))?;
+        let number = store.write(spill, &rows, || step(Step::BetweenBatches))?;
         step(Step::Written);
         store.sync()?;
         step(Step::Synced);
@@ -360,9 +360,7 @@ impl Thread {
         // From here on what was taken, and did not change since, may leave memory.
         for (cell, range) in channels {
             let mut table = cell.write();
-            for ((key, _), digest) in rows[range.clone()].iter().zip(&digests[range]) {
-                table.stored(key, *digest)?;
-            }
+            rows[range].iter().try_for_each(|row| table.stored(row.key()))?;
         }
         self.memory.stored();
         self.memory.make_room(&self.shared.channels);

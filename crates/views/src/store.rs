@@ -1,8 +1,9 @@
 //! The rows on disk: the one place that knows sled.
 //!
 //! sled is not trusted to keep a promise that the project needs: everything in it can be folded again. So what it gives
-//! back is believed only if a sum over all rows ([`Meta::rows`]) agrees, which notices a torn spill, a row that went
-//! missing and a row that came back from an older spill alike.
+//! back is believed only if a sum over the rows ([`Meta::rows`]) agrees, which notices a torn spill, a row that went
+//! missing and a row that came back from an older spill alike. Rows that never change again are not in the sum: manifests,
+//! which are, list their digests, so that a start reads the manifests and not what they list.
 //!
 //! ```text
 //! key   [channel id length u8][channel id][table u8][page u64 BE][part u16 BE]      [0] is the meta row
@@ -33,8 +34,48 @@ const META_KEY: [u8; 1] = [0];
 /// See [`count`].
 const COUNTED_BYTES: usize = 2 << 10;
 
-/// A logical row: its key without the part, and its bytes.
-pub(crate) type Row = (Vec<u8>, Vec<u8>);
+/// A logical row to be written.
+pub(crate) struct Row {
+    /// Without the part.
+    key: Vec<u8>,
+    bytes: Vec<u8>,
+    hash: [u8; 32],
+    is_listed: bool,
+}
+
+impl Row {
+    /// A page of one channel's table.
+    pub(crate) fn new(channel_id: &str, table: u8, page: u64, bytes: Vec<u8>) -> Row {
+        let key = key(channel_id, table, page);
+        let hash = row_hash(&key, &bytes);
+        Row { key, bytes, hash, is_listed: false }
+    }
+
+    /// One whose digest a manifest of the same spill lists, and which never changes again.
+    pub(crate) fn listed(channel_id: &str, table: u8, page: u64, bytes: Vec<u8>) -> Row {
+        Row { is_listed: true, ..Row::new(channel_id, table, page, bytes) }
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// What is kept of a row that only the disk has.
+    pub(crate) fn digest(&self) -> u64 {
+        digest(&self.hash)
+    }
+}
+
+/// Who takes rows, in order of their keys.
+pub(crate) trait TakesRows {
+    type Error: From<StoreError>;
+
+    /// The key to go on from, where this row and those up to there are such as manifests list.
+    fn skips(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Self::Error>;
+
+    /// A row, with its digest.
+    fn row(&mut self, key: &[u8], bytes: &[u8], digest: u64) -> Result<(), Self::Error>;
+}
 
 /// What the rows speak for. In the last batch of every spill.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -45,7 +86,7 @@ pub(crate) struct Meta {
     /// In which boot of the machine it was written.
     pub(crate) boot_id: String,
     applied: AppliedRow,
-    /// Sum of BLAKE3 over every other row.
+    /// Sum of BLAKE3 over every other row that no manifest lists.
     rows: SetDigest,
 }
 
@@ -131,18 +172,22 @@ impl Store {
         self.meta.as_ref()
     }
 
-    /// Gives every logical row in order of its key, with its digest, then checks the sum over all of them.
-    pub(crate) fn read_all<E: From<StoreError>>(
-        &self,
-        mut row: impl FnMut(&[u8], &[u8], u64) -> Result<(), E>,
-    ) -> Result<(), E> {
+    /// Gives every logical row that is not skipped, then checks the sum over them.
+    pub(crate) fn read<T: TakesRows>(&self, taker: &mut T) -> Result<(), T::Error> {
         let mut sum = SetDigest::default();
-        let mut rows = self.db.iter().filter(|item| !matches!(item, Ok((key, _)) if **key == META_KEY));
+        let after_meta = [META_KEY[0], 0];
+        let mut rows = self.db.range(after_meta..);
         let mut value = Vec::new();
         let mut part = 0u16;
         while let Some(item) = guarded(|| Ok(rows.next().transpose()?))? {
             let (key, bytes) = item;
             let (logical, number) = split_part(&key)?;
+            if number == 0
+                && let Some(from) = taker.skips(logical)?
+            {
+                rows = self.db.range(from..);
+                continue;
+            }
             let (&more, bytes) = bytes.split_first().ok_or(StoreError::Key)?;
             if number != part {
                 return Err(StoreError::Key.into());
@@ -155,7 +200,7 @@ impl Store {
             count(&self.db, &key, value.len())?;
             let hash = row_hash(logical, &value);
             sum.add(&hash);
-            row(logical, &value, digest(&hash))?;
+            taker.row(logical, &value, digest(&hash))?;
             value.clear();
             part = 0;
         }
@@ -164,46 +209,40 @@ impl Store {
     }
 
     /// Writes changed rows and then the meta row; `between` is called before each batch after the first. Survives a
-    /// killed process from here on, and a power cut only after [`Store::sync`]. The number of the spill, and each row's
-    /// digest.
-    pub(crate) fn write(
-        &mut self,
-        spill: Spill,
-        rows: &[Row],
-        mut between: impl FnMut(),
-    ) -> Result<(u64, Vec<u64>), StoreError> {
+    /// killed process from here on, and a power cut only after [`Store::sync`]. The number of the spill.
+    ///
+    /// What manifests list comes first, in batches of its own: until the manifests stand, nobody looks there. So a process
+    /// killed meanwhile leaves what was there before; only where the rest is more than one batch it may leave a torn spill.
+    pub(crate) fn write(&mut self, spill: Spill, rows: &[Row], mut between: impl FnMut()) -> Result<u64, StoreError> {
         let mut sum = self.meta.as_ref().map(|meta| meta.rows).unwrap_or_default();
         let number = self.meta.as_ref().map_or(1, |meta| meta.spill + 1);
+        let (listed, rest): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.is_listed);
+        let first_of_rest = listed.len();
         let mut batch = sled::Batch::default();
+        let mut in_batch = Vec::new();
         let mut batch_bytes = 0;
-        let mut digests = Vec::with_capacity(rows.len());
-        let mut first = 0;
-        for (nth, (key, value)) in rows.iter().enumerate() {
-            if batch_bytes > BATCH_BYTES {
-                guarded(|| Ok(self.db.apply_batch(std::mem::take(&mut batch))?))?;
-                self.count_rows(&rows[first..nth])?;
-                first = nth;
+        for (nth, row) in listed.into_iter().chain(rest).enumerate() {
+            if batch_bytes > BATCH_BYTES || nth == first_of_rest && nth > 0 {
+                self.apply(std::mem::take(&mut batch), &in_batch)?;
                 between();
-                batch_bytes = 0;
+                (in_batch, batch_bytes) = (Vec::new(), 0);
             }
-            let old_parts = self.take_old(key, &mut sum)?;
-            let hash = row_hash(key, value);
-            sum.add(&hash);
-            digests.push(digest(&hash));
-            let new_parts = value.len().div_ceil(PART_BYTES).max(1);
-            let mut rest = &value[..];
+            let old_parts = if row.is_listed { 0 } else { self.replace(row, &mut sum)? };
+            let new_parts = row.bytes.len().div_ceil(PART_BYTES).max(1);
+            let mut rest = &row.bytes[..];
             for part in 0..new_parts {
                 let (bytes, after) = rest.split_at(rest.len().min(PART_BYTES));
                 let mut stored = Vec::with_capacity(bytes.len() + 1);
                 stored.push(u8::from(part + 1 < new_parts));
                 stored.extend_from_slice(bytes);
-                batch.insert(with_part(key, part)?, stored);
+                batch.insert(with_part(&row.key, part)?, stored);
                 rest = after;
             }
             for part in new_parts..old_parts {
-                batch.remove(with_part(key, part)?);
+                batch.remove(with_part(&row.key, part)?);
             }
-            batch_bytes += value.len();
+            in_batch.push(row);
+            batch_bytes += row.bytes.len();
         }
         let meta = Meta {
             cluster_id: spill.cluster_id,
@@ -213,14 +252,14 @@ impl Store {
             rows: sum,
         };
         batch.insert(&META_KEY, codec::encode(&meta)?);
-        guarded(|| Ok(self.db.apply_batch(batch)?))?;
-        self.count_rows(&rows[first..])?;
+        self.apply(batch, &in_batch)?;
         self.meta = Some(meta);
-        Ok((number, digests))
+        Ok(number)
     }
 
-    fn count_rows(&self, rows: &[Row]) -> Result<(), StoreError> {
-        rows.iter().try_for_each(|(key, value)| count(&self.db, &with_part(key, 0)?, value.len()))
+    fn apply(&self, batch: sled::Batch, rows: &[&Row]) -> Result<(), StoreError> {
+        guarded(|| Ok(self.db.apply_batch(batch)?))?;
+        rows.iter().try_for_each(|row| count(&self.db, &with_part(&row.key, 0)?, row.bytes.len()))
     }
 
     /// Reads beside this store's writes.
@@ -228,10 +267,11 @@ impl Store {
         Reader { db: self.db.clone() }
     }
 
-    /// Takes the row's present value out of the sum; says how many parts it has.
-    fn take_old(&self, key: &[u8], sum: &mut SetDigest) -> Result<usize, StoreError> {
-        let Some((old, parts)) = get(&self.db, key)? else { return Ok(0) };
-        sum.subtract(&row_hash(key, &old));
+    /// Takes the row into the sum, and out of it what stands in its place; says how many parts that has.
+    fn replace(&self, row: &Row, sum: &mut SetDigest) -> Result<usize, StoreError> {
+        sum.add(&row.hash);
+        let Some((old, parts)) = get(&self.db, &row.key)? else { return Ok(0) };
+        sum.subtract(&row_hash(&row.key, &old));
         Ok(parts)
     }
 

@@ -108,17 +108,17 @@ impl Pages {
         self.count += 1;
     }
 
-    /// The rows of a page were taken, to be stored.
-    pub(super) fn taken(&mut self, page: u32) {
+    /// The rows of a page were taken, to be stored under this digest.
+    pub(super) fn taken(&mut self, page: u32, digest: u64) {
         if let Some(slot) = self.slots.get_mut(page as usize) {
-            slot.taken();
+            slot.taken(digest);
         }
     }
 
-    /// What was taken of a page stands, under this digest.
-    pub(super) fn stored(&mut self, page: u32, digest: u64) {
+    /// What was taken of a page stands.
+    pub(super) fn stored(&mut self, page: u32) {
         if let Some(slot) = self.slots.get_mut(page as usize) {
-            slot.stored(digest);
+            slot.stored();
         }
     }
 

@@ -16,14 +16,14 @@ impl Channel {
         self.friends.count().div_ceil(crate::FRIENDS_A_PAGE)
     }
 
-    /// The rows of this page were taken, to be stored.
-    pub fn friend_page_taken(&mut self, page: u32) {
-        self.friends.pages.taken(page);
+    /// The rows of this page were taken, to be stored under this digest.
+    pub fn friend_page_taken(&mut self, page: u32, digest: u64) {
+        self.friends.pages.taken(page, digest);
     }
 
-    /// What was taken of this page stands, under this digest. Where a friend of it changed meanwhile, nothing follows.
-    pub fn friend_page_stored(&mut self, page: u32, digest: u64) {
-        self.friends.pages.stored(page, digest);
+    /// What was taken of this page stands. Where a friend of it changed meanwhile, nothing follows.
+    pub fn friend_page_stored(&mut self, page: u32) {
+        self.friends.pages.stored(page);
     }
 
     /// Drops pages from memory that are stored and were not asked for since the sweep before, from page `from` on and for

@@ -53,8 +53,8 @@ impl Shelf {
             let first = page * FRIENDS_A_PAGE + 1;
             let rows = (first..first + FRIENDS_A_PAGE).map_while(|number| channel.friend_row(number)).collect();
             self.stored.lock().unwrap().insert((page, digest), rows);
-            channel.friend_page_taken(page);
-            channel.friend_page_stored(page, digest);
+            channel.friend_page_taken(page, digest);
+            channel.friend_page_stored(page);
         }
         (0..2).for_each(|_| assert_eq!(channel.sweep(0, || true), channel.friend_pages()));
     }
@@ -98,9 +98,9 @@ fn a_page_that_changed_after_it_was_taken_is_not_dropped_for_what_was_stored() {
     let (shelf, mut channel) = shelved();
     channel.apply(1, 1, None, &opened());
     channel.apply(2, 1, None, &added(1, "user-1"));
-    channel.friend_page_taken(0);
+    channel.friend_page_taken(0, 7);
     channel.apply(3, 1, None, &blocked(1));
-    channel.friend_page_stored(0, 7);
+    channel.friend_page_stored(0);
     (0..2).for_each(|_| assert_eq!(channel.sweep(0, || true), 1));
     assert_eq!(channel.friend(1).unwrap().status, crate::FriendStatus::Blocked);
     assert_eq!(shelf.reads.load(Ordering::Relaxed), 0);

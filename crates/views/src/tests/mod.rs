@@ -3,6 +3,7 @@
 mod aside;
 mod budget;
 mod fold;
+mod listed;
 mod paging;
 mod speed;
 mod spill;
