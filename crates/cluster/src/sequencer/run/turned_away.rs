@@ -28,6 +28,10 @@ use crate::{
 
 /// How long an answer in flight may still turn out after the leadership is lost.
 const GRACE: Duration = Duration::from_millis(200);
+/// When to ask again where something must be mended first.
+const TROUBLED_RETRY: Duration = Duration::from_secs(1);
+/// And where the leader only reads what it has not read yet: clients that all wait for a second longer are an outage made longer.
+const READING_RETRY: Duration = Duration::from_millis(250);
 
 impl Run {
     /// Everything decided is discarded. What was never proposed is certainly not recorded; of what is in flight, answers
@@ -77,8 +81,7 @@ impl Run {
 
 pub(super) fn disks_full() -> Problem {
     let message = "the leader's disk is full, or too many others' are; nothing was recorded, and writes go on by themselves where there is space";
-    let retry = Duration::from_secs(1);
-    Problem::new(v1::Reason::DiskFull, message).outcome(Some(Outcome::NotRecorded)).retry_after(retry)
+    Problem::new(v1::Reason::DiskFull, message).outcome(Some(Outcome::NotRecorded)).retry_after(TROUBLED_RETRY)
 }
 
 pub(super) fn answer_all(backlog: &mut VecDeque<Queued>, problem: &Problem, sites: &Arc<dyn Sites>) {
@@ -95,12 +98,15 @@ fn answer<'a>(queued: Queued, problem_of: impl Fn(u64) -> &'a Problem, sites: &A
 }
 
 pub(super) fn not_ready(stopped: Option<Arc<str>>, doubt: Option<Doubt>) -> Problem {
-    let message = match (stopped, doubt) {
-        (Some(stopped), _) => format!("this leader's views have stopped, so it cannot decide: {stopped}"),
-        (None, Some(doubt)) => format!("{doubt}; nothing was recorded, try again"),
+    let (message, retry) = match (stopped, doubt) {
+        (Some(stopped), _) => {
+            (format!("this leader's views have stopped, so it cannot decide: {stopped}"), TROUBLED_RETRY)
+        }
+        (None, Some(doubt)) => (format!("{doubt}; nothing was recorded, try again"), TROUBLED_RETRY),
         (None, None) => {
-            "this leader is still reading the chronicle into its views; nothing was recorded, try again".to_owned()
+            let reading = "this leader is still reading the chronicle into its views; nothing was recorded, try again";
+            (reading.to_owned(), READING_RETRY)
         }
     };
-    Problem::new(v1::Reason::NotReady, message).outcome(Some(Outcome::NotRecorded)).retry_after(Duration::from_secs(1))
+    Problem::new(v1::Reason::NotReady, message).outcome(Some(Outcome::NotRecorded)).retry_after(retry)
 }
