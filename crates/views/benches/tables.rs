@@ -9,6 +9,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use shop::{SHOP, Shop};
 use sillok_domain::{Load as _, Selector, Statuses};
+use sillok_views::{Options, Views};
 
 const FRIENDS: u64 = 100_000;
 /// Pushes a record, as they gather where hundreds of calls wait, and where streams bring all they can.
@@ -59,5 +60,35 @@ fn reads(criterion: &mut Criterion) {
     each("read/the sends to one friend", &|table| table.sends(u64::MAX, 100, Some(7)).len());
 }
 
-criterion_group!(benches, fold, reads);
+/// A node that starts: its views from their rows.
+fn open(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("open");
+    group.sample_size(10);
+    for pushes in [10_000, 100_000] {
+        let temp = tempfile::tempdir().expect("a temporary directory");
+        let options = || Options::at(temp.path().join("views"), Some([7; 16]), "this boot");
+        let mut shop = Shop::over(Views::open(options(), |_| true), 1_000);
+        for _ in 0..pushes / 1_000 {
+            let pushes = shop.pushes(1_000);
+            let record = shop.record(pushes);
+            shop.fold(&record);
+        }
+        shop.views.set_spillable(u64::MAX - 1);
+        shop.views.close();
+        group.bench_function(format!("after {pushes} pushes to 1000 friends"), |bencher| {
+            bencher.iter_batched(
+                || (),
+                |()| {
+                    let views = Views::open(options(), |_| true);
+                    assert!(views.applied().is_some(), "{:?}", views.trouble());
+                    views
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, fold, reads, open);
 criterion_main!(benches);

@@ -27,7 +27,11 @@ pub(crate) struct Shop {
 impl Shop {
     /// Open, with so many friends.
     pub(crate) fn with_friends(friends: u64) -> Shop {
-        let views = Views::open(Options::in_memory(), |_| true);
+        Shop::over(Views::open(Options::in_memory(), |_| true), friends)
+    }
+
+    /// The same over these views, which are empty.
+    pub(crate) fn over(views: Views, friends: u64) -> Shop {
         let (overlay, builder) = (Overlay::new(), RecordBuilder::new());
         let mut shop =
             Shop { views, overlay, builder, head: records::GENESIS, sequence: 1, index: 0, friends, pushes: 0 };
