@@ -32,7 +32,7 @@ pub use applied::{Applied, Folded};
 pub use digests::{DIGEST_REVISIONS, Digests};
 pub use error::{FoldError, LostPage};
 pub use locators::Locator;
-pub use options::{Blocking, OnLost, Options, Spawn, Spillable, os_threads};
+pub use options::{Blocking, FreeBytes, OnLost, Options, Spawn, Spillable, os_threads};
 pub use sends::{SendKind, SendRow};
 pub use table::ChannelTable;
 pub use views::Views;

@@ -1,6 +1,11 @@
 //! What views need from outside: a place, bounds, identities and threads.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::error::LostPage;
 
@@ -9,6 +14,9 @@ pub type Spawn = Arc<dyn Fn(String, Box<dyn FnOnce() + Send>) -> io::Result<()> 
 
 /// Says up to which Raft index everything is flushed here and committed; `None`: nothing yet.
 pub type Spillable = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// Says how many bytes may still be written to the disk of a directory; `None`: not known.
+pub type FreeBytes = Arc<dyn Fn(&Path) -> Option<u64> + Send + Sync>;
 
 /// Runs what waits for the disk for a moment, on the same thread; `sillok_cluster` tells its runtime.
 pub type Blocking = fn(&mut dyn FnMut());
@@ -19,6 +27,14 @@ pub type OnLost = fn(&LostPage) -> !;
 /// Threads of the operating system.
 pub fn os_threads() -> Spawn {
     Arc::new(|name, run| std::thread::Builder::new().name(name).spawn(run).map(drop))
+}
+
+/// What the system says.
+fn free_bytes() -> FreeBytes {
+    Arc::new(|dir| {
+        let disk = rustix::fs::statvfs(dir).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    })
 }
 
 /// How to open views.
@@ -46,6 +62,8 @@ pub struct Options {
     /// Asked whenever a spill is due, beside what [`crate::Views::set_spillable`] has told. What is folded is committed,
     /// so the flushed end of the local chronicle will do. Asking keeps the fold from waiting until somebody tells.
     pub spillable: Option<Spillable>,
+    /// Asked before each spill: one for which there is too little space waits until there is enough.
+    pub free_bytes: FreeBytes,
     /// Starts the spill thread.
     pub spawn: Spawn,
     /// Around each read of a page from disk.
@@ -66,6 +84,7 @@ impl Options {
             cluster_id: None,
             boot_id: String::new(),
             spillable: None,
+            free_bytes: free_bytes(),
             spawn: os_threads(),
             blocking: |read| read(),
             on_lost: |lost| panic!("{lost}"),

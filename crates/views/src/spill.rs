@@ -25,7 +25,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::{
     applied::Applied,
     memory::Memory,
-    options::{Options, Spillable},
+    options::{FreeBytes, Options, Spillable},
     place::{self, Mark},
     store::{Row, Spill, Store, StoreError},
     views::{Cell, Shared},
@@ -38,6 +38,9 @@ const RETRY: Duration = Duration::from_millis(10);
 /// After a failure writing is tried again first after this long, then after twice as long each time.
 const BACKOFF_FIRST: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 1 });
 const BACKOFF_LONGEST: Duration = Duration::from_secs(60);
+/// Space that a spill leaves beside twice its rows: sled cleans up behind itself. sled does not survive a full disk, and neither do
+/// pages that are on it alone, so a spill waits instead.
+const SPARE_BYTES: u64 = 16 << 20;
 /// A spill that took long is followed by so many times its length of rest.
 const REST: u32 = 3;
 
@@ -139,6 +142,7 @@ impl Spiller {
             dir: dir.to_owned(),
             cache_bytes: options.cache_bytes,
             boot_id: options.boot_id.clone(),
+            free_bytes: options.free_bytes.clone(),
             every: options.spill_every.max(RETRY),
             backoff: BACKOFF_FIRST,
         };
@@ -230,6 +234,7 @@ struct Thread {
     dir: PathBuf,
     cache_bytes: u64,
     boot_id: String,
+    free_bytes: FreeBytes,
     every: Duration,
     backoff: Duration,
 }
@@ -328,7 +333,7 @@ impl Thread {
             let Some(taken) = self.taken.take().map_or_else(|| self.take(cluster_id), |taken| Ok(Some(taken)))? else {
                 return Ok(true);
             };
-            if !self.is_flushed(taken.spill.applied.index) {
+            if !self.is_flushed(taken.spill.applied.index) || !self.has_room(&taken.rows) {
                 self.taken = Some(taken);
                 return Ok(false);
             }
@@ -412,6 +417,19 @@ impl Thread {
         }
         self.control.dirty_rows.store(0, Ordering::Relaxed);
         Ok(Some(Taken { spill: Spill { cluster_id, boot_id: self.boot_id.clone(), applied }, rows, channels }))
+    }
+
+    /// Whether there is space for these rows. Where there is none, that is said.
+    fn has_room(&self, rows: &[Row]) -> bool {
+        let needed = 2 * rows.iter().map(|row| row.size_bytes() as u64).sum::<u64>() + SPARE_BYTES;
+        let Some(free) = (self.free_bytes)(&self.dir).filter(|free| *free < needed) else { return true };
+        let mut state = self.control.state.lock();
+        if state.trouble.is_none() {
+            tracing::error!(free, needed, dir = %self.dir.display(),
+                "the disk is too full for the views; answers stay right, the next start folds more of the chronicle");
+        }
+        state.trouble = Some(format!("{}: {free} bytes are free where {needed} are needed", self.dir.display()).into());
+        false
     }
 
     /// Whether this entry is flushed here; waits a moment for it.

@@ -56,6 +56,10 @@ impl Row {
         Row { is_listed: true, ..Row::new(channel_id, table, page, bytes) }
     }
 
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.key.len() + self.bytes.len()
+    }
+
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
     }

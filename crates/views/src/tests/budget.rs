@@ -3,6 +3,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use proptest::prelude::*;
@@ -299,6 +303,42 @@ fn what_only_the_disk_has_is_taken_into_memory_before_its_rows_are_written_anew(
     assert!(views.spill_now(true));
     assert_eq!((views.trouble(), views.resident_bytes()), (None, 0), "and they leave memory again");
     assert_eq!(everything(&views), folded_again(&author, usize::MAX));
+    views.close();
+    drop(views);
+    assert_eq!(everything(&within(&dir, 0)), folded_again(&author, usize::MAX));
+    assert!(asides(&dir).is_empty());
+}
+
+/// A full disk took sled with it: all that was ever recorded came into memory, and was written anew once there was space.
+#[test]
+fn a_spill_that_has_no_space_waits_for_it_and_nothing_comes_into_memory_for_that() {
+    let author = busy_shop();
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("views");
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let asked = free.clone();
+    let free_bytes: crate::FreeBytes = Arc::new(move |_| Some(asked.load(Ordering::Relaxed)));
+    let views = Views::open(Options { memory_bytes: 0, free_bytes, ..options(&dir) }, |_| true);
+    views.set_spillable(u64::MAX - 1);
+    author.fold_to(&views, 12);
+    assert!(views.spill_now(true));
+    assert_eq!(views.resident_bytes(), 0);
+
+    free.store(16 << 20, Ordering::Relaxed);
+    author.fold_to(&views, 13);
+    assert!(!views.spill_now(true) && !views.spill_now(true));
+    assert!(views.trouble().unwrap().contains("16777216 bytes are free where "), "{:?}", views.trouble());
+    assert_eq!(views.durable_lag(), Some(1), "what was written before is still there");
+    let roomy = within(&temp.path().join("roomy"), usize::MAX / 2);
+    author.fold_to(&roomy, 13);
+    let (resident, all) = (views.resident_bytes(), roomy.resident_bytes());
+    assert!(resident < all / 2, "{resident} of {all} bytes");
+    author.fold_all(&views);
+    assert_eq!(everything(&views), folded_again(&author, usize::MAX));
+
+    free.store(u64::MAX, Ordering::Relaxed);
+    assert!(views.spill_now(true));
+    assert_eq!((views.trouble(), views.durable_lag(), views.resident_bytes()), (None, Some(0), 0));
     views.close();
     drop(views);
     assert_eq!(everything(&within(&dir, 0)), folded_again(&author, usize::MAX));
