@@ -51,6 +51,8 @@ struct State {
     again_at: Option<Instant>,
     /// The segment that is being made.
     making: Option<u64>,
+    /// The writer cannot go on without the segment.
+    is_awaited: bool,
     closed: bool,
 }
 
@@ -73,6 +75,18 @@ impl Ahead {
     /// and someone may have freed space since. (Nothing is written to a file whose sync failed; it is made anew.)
     pub(crate) fn take(&self, ordinal: u64, shared: &Shared) -> io::Result<Arc<dyn File>> {
         let mut state = self.state.lock();
+        state.is_awaited = true;
+        let taken = self.await_segment(&mut state, ordinal, shared);
+        state.is_awaited = false;
+        taken
+    }
+
+    fn await_segment(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        ordinal: u64,
+        shared: &Shared,
+    ) -> io::Result<Arc<dyn File>> {
         let mut again = true;
         loop {
             match state.ready.take() {
@@ -89,10 +103,10 @@ impl Ahead {
                 _ => {}
             }
             if shared.has_no_threads() {
-                MutexGuard::unlocked(&mut state, || make_wanted(shared));
+                MutexGuard::unlocked(state, || make_wanted(shared));
             } else {
                 self.changed.notify_all();
-                self.changed.wait(&mut state);
+                self.changed.wait(state);
             }
         }
     }
@@ -197,7 +211,10 @@ pub(crate) fn make_wanted(shared: &Shared) -> Option<Instant> {
 
 fn make_and_offer(shared: &Shared, ordinal: u64, space: Space) {
     let ahead = &shared.ahead;
-    let made = make(&shared.dir, ordinal, shared.settings.segment_bytes, space, &|| ahead.state.lock().closed);
+    let segment_bytes = shared.settings.segment_bytes;
+    // The last space of a disk is better used by the writer than left.
+    let leaves = if ahead.state.lock().is_awaited { 0 } else { segment_bytes / 2 };
+    let made = make(&shared.dir, ordinal, segment_bytes, space, leaves, &|| ahead.state.lock().closed);
     let mut state = ahead.state.lock();
     let was_full = state.again_at.take().is_some();
     if let Err(error) = &made {
@@ -218,17 +235,25 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Makes an unused segment file that reads as zeros, durable under its name.
+/// Makes an unused segment file that reads as zeros, durable under its name, where that `leaves` so many bytes of the disk: the
+/// views and the logs need some as well.
 pub(crate) fn make(
     dir: &Dir,
     ordinal: u64,
     segment_bytes: u64,
     space: Space,
+    leaves: u64,
     abandoned: &dyn Fn() -> bool,
 ) -> io::Result<Arc<dyn File>> {
     dir.remove(SPARE)?;
-    let file = dir.create(SPARE)?;
     let bytes = file_bytes(segment_bytes);
+    // Filling what is left of a disk, only to give it back, would take it from everybody else meanwhile.
+    let needed = bytes + leaves;
+    if let Some(free) = dir.free_bytes().filter(|free| *free < needed) {
+        let told = format!("{free} bytes are free where {needed} are needed");
+        return Err(io::Error::new(io::ErrorKind::StorageFull, told));
+    }
+    let file = dir.create(SPARE)?;
     let result = match space {
         Space::Filled => fill(&*file, bytes, abandoned),
         Space::Taken => match file.take_space(bytes) {

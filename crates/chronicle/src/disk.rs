@@ -30,6 +30,10 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// How many bytes may still be written to the disk of a directory, about; `None`: not known.
+    fn free_bytes(&self, _dir: &Path) -> Option<u64> {
+        None
+    }
     /// Holds `path` (an existing file, which is not changed) for this process alone until the guard is dropped.
     /// `WouldBlock` if another one holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
@@ -113,6 +117,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
+    }
+
+    fn free_bytes(&self, dir: &Path) -> Option<u64> {
+        let disk = rustix::fs::statvfs(dir).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
@@ -208,6 +217,10 @@ pub(crate) struct Dir {
 impl Dir {
     pub(crate) fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.disk.create(&self.path.join(name))
+    }
+
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes(&self.path)
     }
 
     pub(crate) fn open(&self, name: &str, write: bool) -> io::Result<Arc<dyn File>> {

@@ -166,7 +166,7 @@ pub(crate) fn recover(dir: &Dir, options: &Options) -> Result<Recovered, OpenErr
         None => {
             let file = match spare.remove(&next_ordinal) {
                 Some(found) => found.file,
-                None => ahead::make(dir, next_ordinal, options.segment_bytes, Space::Filled, &|| false)
+                None => ahead::make(dir, next_ordinal, options.segment_bytes, Space::Filled, 0, &|| false)
                     .map_err(OpenError::io("make", segment_name(next_ordinal)))?,
             };
             let len = file.len().map_err(OpenError::io("read", segment_name(next_ordinal)))?;

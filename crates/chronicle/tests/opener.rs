@@ -78,6 +78,34 @@ fn the_same_calls_make_the_same_bytes_with_and_without_threads() {
     }
 }
 
+/// A node whose disk was full filled what was left of it twice a second, only to give it back: whoever else wrote there, the views
+/// among them, found no space meanwhile.
+#[test]
+fn what_is_left_of_a_disk_is_not_filled_for_a_segment_that_would_leave_too_little() {
+    let sim = formatted(1);
+    let own = own(&sim);
+    own.chronicle.work();
+    let used = || sim.paths().iter().map(|path| sim.bytes(path).unwrap().len() as u64).sum::<u64>();
+    // A file of 12 KiB for segments of 8, and less than half of a segment beside it.
+    let before = used();
+    sim.set_capacity(Some(before + (12 << 10) + (3 << 10)));
+    let first = segments(&sim).len();
+    let mut indexes = 0..;
+    while segments(&sim).len() == first && !own.chronicle.is_disk_full() {
+        let index = indexes.next().unwrap();
+        own.chronicle.append(entries(1, index..index + 1), |result| result.unwrap());
+        own.chronicle.work();
+    }
+    assert!(own.chronicle.is_disk_full());
+    assert_eq!(used(), before);
+
+    sim.set_capacity(Some(before + (12 << 10) + (4 << 10)));
+    *own.clock.lock() += Duration::from_secs(1);
+    own.chronicle.work();
+    assert!(!own.chronicle.is_disk_full());
+    assert_eq!(segments(&sim).len(), first + 1);
+}
+
 #[test]
 fn what_is_committed_reaches_the_meta_file_when_it_is_due_by_the_clock_that_was_given() {
     let sim = formatted(1);

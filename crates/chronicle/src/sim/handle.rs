@@ -99,6 +99,11 @@ impl Disk for Booted {
         Ok(())
     }
 
+    fn free_bytes(&self, _: &Path) -> Option<u64> {
+        let world = self.machine.alive(self.life).ok()?;
+        Some(world.capacity?.saturating_sub(world.used_bytes()))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
         self.id(path)?;
         let mut world = self.machine.alive(self.life)?;

@@ -359,7 +359,7 @@ fn epoch(chronicle: &Chronicle, chain: &Chain) -> Result<Epoch, StartError> {
 fn views_options(options: &NodeOptions, identity: &Identity, chronicle: &Chronicle) -> sillok_views::Options {
     let dir: Option<PathBuf> = (!options.views.in_memory).then(|| options.data_dir.join("views"));
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let chronicle = chronicle.clone();
+    let (chronicle, disk) = (chronicle.clone(), options.disk.clone());
     sillok_views::Options {
         dir,
         cache_bytes: options.views.cache_bytes,
@@ -369,6 +369,7 @@ fn views_options(options: &NodeOptions, identity: &Identity, chronicle: &Chronic
         boot_id: boot_id.trim().to_owned(),
         // Asked when a spill is due, so that the fold never waits for the next telling.
         spillable: Some(Arc::new(move || chronicle.flushed().map(|flushed| flushed.index))),
+        free_bytes: Arc::new(move |dir| disk.free_bytes(dir)),
         blocking: execution::in_place,
         on_lost: failure::lost_page,
         ..sillok_views::Options::in_memory()

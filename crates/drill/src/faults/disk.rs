@@ -70,6 +70,10 @@ impl Disk for FaultyDisk {
         RealDisk.sync_dir(dir)
     }
 
+    fn free_bytes(&self, dir: &Path) -> Option<u64> {
+        if self.0.room().is_ok() { RealDisk.free_bytes(dir) } else { Some(0) }
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
         RealDisk.lock(path)
     }
