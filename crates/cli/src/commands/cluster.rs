@@ -380,8 +380,8 @@ fn status_text(answer: &v1::GetStatusResponse) -> String {
     for difference in scrub::differences(&answer.nodes) {
         text.push_str(&format!("\nDIFFERS: {difference}"));
     }
-    if !answer.trouble.is_empty() {
-        text.push_str(&format!("\ntrouble: {}", answer.trouble));
+    for trouble in [&answer.trouble, &answer.views_trouble].into_iter().filter(|trouble| !trouble.is_empty()) {
+        text.push_str(&format!("\ntrouble: {trouble}"));
     }
     text
 }
@@ -427,6 +427,20 @@ mod tests {
     fn a_clock_that_is_off_is_plain_to_see() {
         assert_eq!([3, -12, 0].map(clock_offset), ["+3 ms", "-12 ms", "+0 ms"]);
         assert_eq!([3_600_000, -61_500].map(clock_offset), ["+3,600 s", "-61 s"]);
+    }
+
+    /// The handbook promised it, and only `-o json` had it.
+    #[test]
+    fn views_that_cannot_be_written_are_told() {
+        let answer = |views_trouble: &str| v1::GetStatusResponse {
+            trouble: "no leader".to_owned(),
+            views_trouble: views_trouble.to_owned(),
+            ..v1::GetStatusResponse::default()
+        };
+        let told = "the views cannot be written to disk: 5 bytes are free where 7 are needed";
+        let text = status_text(&answer(told));
+        assert!(text.ends_with(&format!("\ntrouble: no leader\ntrouble: {told}")), "{text}");
+        assert!(status_text(&answer("")).ends_with("\ntrouble: no leader"));
     }
 
     #[test]
