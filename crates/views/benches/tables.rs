@@ -65,7 +65,7 @@ fn open(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open");
     group.sample_size(10);
     for pushes in [10_000, 100_000] {
-        let temp = tempfile::tempdir().expect("a temporary directory");
+        let temp = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         let options = || Options::at(temp.path().join("views"), Some([7; 16]), "this boot");
         let mut shop = Shop::over(Views::open(options(), |_| true), 1_000);
         for _ in 0..pushes / 1_000 {

@@ -83,7 +83,10 @@ fn a_page_that_is_full_at_a_start_is_followed_by_the_next() {
         let views = open(&dir);
         author.fold_to(&views, to);
         let lens = views.with_channel(SHOP, |table| (table.unwrap().revision(), table.unwrap().message_count()));
-        full = (full.0 + u32::from(lens.0 % 1_024 == 0), full.1 + u32::from(lens.1 > 0 && lens.1 % 512 == 0));
+        full = (
+            full.0 + u32::from(lens.0.is_multiple_of(1_024)),
+            full.1 + u32::from(lens.1 > 0 && lens.1.is_multiple_of(512)),
+        );
         views.close();
         drop(views);
         assert_eq!(everything(&open(&dir)), folded_again(&author, to), "{to} entries");
