@@ -9,8 +9,8 @@ use crate::{
     memory::{ChannelPages, Memory},
     options::Options,
     place,
-    rows::{self, RestoreError, Restoring},
-    store::{self, Store, StoreError, TakesRows},
+    rows::{RestoreError, Restoring},
+    store::{self, Store, StoreError},
     views::Cell,
 };
 
@@ -119,10 +119,7 @@ fn load(
         return Err(Unusable::Inadmissible { index: applied.index, sequence: applied.sequence });
     }
     let began = Instant::now();
-    let mut tables = Tables { memory, channels: BTreeMap::new(), current: None };
-    store.read(&mut tables)?;
-    tables.finish()?;
-    let channels = tables.channels;
+    let channels = tables(&store, memory)?;
     tracing::info!(
         index = applied.index,
         channels = channels.len(),
@@ -132,45 +129,32 @@ fn load(
     Ok(Loaded { store: Some(store), applied: Some(applied), channels, trouble: None })
 }
 
-/// The tables of all channels, one after the other.
-struct Tables<'a> {
-    memory: &'a Arc<Memory>,
-    channels: BTreeMap<Arc<str>, Cell>,
-    current: Option<(Arc<str>, Restoring)>,
-}
-
-impl Tables<'_> {
-    /// No more rows of the present channel come.
-    fn finish(&mut self) -> Result<(), Unusable> {
-        let Some((id, restoring)) = self.current.take() else { return Ok(()) };
-        let table = restoring.finish().map_err(|error| Unusable::Channel { channel_id: id.to_string(), error })?;
-        self.channels.insert(id, Arc::new(RwLock::new(table)));
-        Ok(())
-    }
-}
-
-impl TakesRows for Tables<'_> {
-    type Error = Unusable;
-
-    fn skips(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Unusable> {
-        let (id, table, _) = store::split_key(key)?;
-        Ok(rows::is_listed(table).then(|| store::key(id, table + 1, 0)))
-    }
-
-    fn row(&mut self, key: &[u8], bytes: &[u8], digest: u64) -> Result<(), Unusable> {
+fn tables(store: &Store, memory: &Arc<Memory>) -> Result<BTreeMap<Arc<str>, Cell>, Unusable> {
+    let mut channels = BTreeMap::new();
+    let mut current: Option<(Arc<str>, Restoring)> = None;
+    store.read(|key, value, digest| {
         let (id, table, page) = store::split_key(key)?;
-        if self.current.as_ref().is_none_or(|(open, _)| **open != *id) {
-            self.finish()?;
+        if current.as_ref().is_none_or(|(open, _)| **open != *id) {
+            finish(current.take(), &mut channels)?;
             let id: Arc<str> = id.into();
-            let pages = ChannelPages::new(Arc::clone(&id), Arc::clone(self.memory));
-            self.current = Some((id, Restoring::new(pages)));
+            let pages = ChannelPages::new(Arc::clone(&id), Arc::clone(memory));
+            current = Some((id, Restoring::new(pages)));
         }
-        let Some((_, restoring)) = &mut self.current else { return Ok(()) };
-        restoring.row(table, page, bytes, digest).map_err(|error| Unusable::Page {
+        let Some((_, restoring)) = &mut current else { return Ok(()) };
+        restoring.row(table, page, value, digest).map_err(|error| Unusable::Page {
             channel_id: id.to_owned(),
             table,
             page,
             error,
         })
-    }
+    })?;
+    finish(current, &mut channels)?;
+    Ok(channels)
+}
+
+fn finish(restoring: Option<(Arc<str>, Restoring)>, channels: &mut BTreeMap<Arc<str>, Cell>) -> Result<(), Unusable> {
+    let Some((id, restoring)) = restoring else { return Ok(()) };
+    let table = restoring.finish().map_err(|error| Unusable::Channel { channel_id: id.to_string(), error })?;
+    channels.insert(id, Arc::new(RwLock::new(table)));
+    Ok(())
 }

@@ -100,7 +100,7 @@ impl<P: Page> Paged<P> {
             return Ok(());
         }
         for number in pages.start..full {
-            let row = Row::listed(channel_id, P::TABLE, number as u64, self.bytes(number)?);
+            let row = Row::new(channel_id, P::TABLE, number as u64, self.bytes(number)?);
             self.taken(number, row.digest());
             rows.push(row);
         }

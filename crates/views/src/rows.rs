@@ -311,7 +311,8 @@ pub(crate) enum RestoreError {
     FriendList,
 }
 
-/// Rows of full pages, which are read when they are asked for and not at the start.
+/// Whether rows of this table are full pages, whose digests manifests list: they never change again, and are read when they are asked
+/// for and not at the start.
 pub(crate) fn is_listed(table: u8) -> bool {
     table == LOCATORS || table == PUSHES
 }

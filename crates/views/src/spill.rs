@@ -229,7 +229,7 @@ struct Thread {
     store: Option<Store>,
     /// The store is empty and the tables do not know it yet.
     is_fresh: bool,
-    /// Rows that wait for the local flush.
+    /// Rows that wait for the local flush, or for space.
     taken: Option<Taken>,
     dir: PathBuf,
     cache_bytes: u64,

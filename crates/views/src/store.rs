@@ -23,6 +23,7 @@ use crate::{
     applied::Applied,
     codec::{self, RowError},
     digests::SetDigest,
+    rows::is_listed,
 };
 
 /// Bytes of one part of a row.
@@ -40,6 +41,7 @@ pub(crate) struct Row {
     key: Vec<u8>,
     bytes: Vec<u8>,
     hash: [u8; 32],
+    /// A manifest of the same spill lists its digest.
     is_listed: bool,
 }
 
@@ -48,12 +50,7 @@ impl Row {
     pub(crate) fn new(channel_id: &str, table: u8, page: u64, bytes: Vec<u8>) -> Row {
         let key = key(channel_id, table, page);
         let hash = row_hash(&key, &bytes);
-        Row { key, bytes, hash, is_listed: false }
-    }
-
-    /// One whose digest a manifest of the same spill lists, and which never changes again.
-    pub(crate) fn listed(channel_id: &str, table: u8, page: u64, bytes: Vec<u8>) -> Row {
-        Row { is_listed: true, ..Row::new(channel_id, table, page, bytes) }
+        Row { key, bytes, hash, is_listed: is_listed(table) }
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
@@ -68,17 +65,6 @@ impl Row {
     pub(crate) fn digest(&self) -> u64 {
         digest(&self.hash)
     }
-}
-
-/// Who takes rows, in order of their keys.
-pub(crate) trait TakesRows {
-    type Error: From<StoreError>;
-
-    /// The key to go on from, where this row and those up to there are such as manifests list.
-    fn skips(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Self::Error>;
-
-    /// A row, with its digest.
-    fn row(&mut self, key: &[u8], bytes: &[u8], digest: u64) -> Result<(), Self::Error>;
 }
 
 /// What the rows speak for. In the last batch of every spill.
@@ -176,8 +162,11 @@ impl Store {
         self.meta.as_ref()
     }
 
-    /// Gives every logical row that is not skipped, then checks the sum over them.
-    pub(crate) fn read<T: TakesRows>(&self, taker: &mut T) -> Result<(), T::Error> {
+    /// Gives every logical row that no manifest lists in order of its key, with its digest, then checks the sum over them.
+    pub(crate) fn read<E: From<StoreError>>(
+        &self,
+        mut row: impl FnMut(&[u8], &[u8], u64) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut sum = SetDigest::default();
         let after_meta = [META_KEY[0], 0];
         let mut rows = self.db.range(after_meta..);
@@ -186,10 +175,9 @@ impl Store {
         while let Some(item) = guarded(|| Ok(rows.next().transpose()?))? {
             let (key, bytes) = item;
             let (logical, number) = split_part(&key)?;
-            if number == 0
-                && let Some(from) = taker.skips(logical)?
-            {
-                rows = self.db.range(from..);
+            let (channel_id, table, _) = split_key(logical)?;
+            if is_listed(table) {
+                rows = self.db.range(self::key(channel_id, table + 1, 0)..);
                 continue;
             }
             let (&more, bytes) = bytes.split_first().ok_or(StoreError::Key)?;
@@ -204,7 +192,7 @@ impl Store {
             count(&self.db, &key, value.len())?;
             let hash = row_hash(logical, &value);
             sum.add(&hash);
-            taker.row(logical, &value, digest(&hash))?;
+            row(logical, &value, digest(&hash))?;
             value.clear();
             part = 0;
         }
